@@ -1,0 +1,48 @@
+//! The callbacks that nginx's engine calls without looking whether a module has them.
+//!
+//! A gateway may call them from inside a host function, while another callback is under way; those
+//! that have nothing to do touch no state, the others do without if it is in use.
+
+use crate::exports::{CONTINUE, PAUSE};
+use crate::with_vm;
+
+/// A part of a request's body is there.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_request_body(context: u32, _size: usize, _end: u32) -> u32 {
+    match with_vm(|vm| vm.is_waiting(context)) {
+        Some(true) => PAUSE,
+        Some(false) | None => CONTINUE,
+    }
+}
+
+/// A response's headers are there.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_response_headers(
+    _context: u32,
+    _headers: usize,
+    _end: u32,
+) -> u32 {
+    CONTINUE
+}
+
+/// A part of a response's body is there.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_response_body(_context: u32, _size: usize, _end: u32) -> u32 {
+    CONTINUE
+}
+
+/// A context is about to end; yes, it may.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_done(_context: u32) -> u32 {
+    1
+}
+
+/// A request is being logged.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_log(_context: u32) {}
+
+/// A context ends.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_delete(context: u32) {
+    with_vm(|vm| vm.on_delete(context));
+}

@@ -1,0 +1,28 @@
+//! The Proxy-Wasm module: callbacks that the gateway calls, handed on to [`vaultref_filter::Vm`].
+//!
+//! It has two forms. With the feature `every-gateway` it exports what nginx's engine calls without
+//! looking; without it, only what Envoy needs, since Envoy calls (and makes each request pay for)
+//! every callback that is exported. Nothing is decided here, and nothing here can panic.
+
+#![cfg(target_family = "wasm")]
+
+mod abi;
+#[cfg(feature = "every-gateway")]
+mod every_gateway;
+mod exports;
+
+use std::cell::RefCell;
+
+use vaultref_filter::Vm;
+
+use crate::abi::Abi;
+
+thread_local! {
+    // A module instance has one thread.
+    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(Abi)) };
+}
+
+/// Runs a callback on the VM's state; none if the gateway calls while another callback is under way.
+fn with_vm<T>(callback: impl FnOnce(&mut Vm<Abi>) -> T) -> Option<T> {
+    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| callback(&mut vm)))
+}

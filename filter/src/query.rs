@@ -1,0 +1,203 @@
+//! Query strings: reading names as forms write them, and writing values so that they arrive as they
+//! are.
+//!
+//! Only the parameters that a rule names are touched; the rest keeps its bytes and its order.
+
+use crate::compile::{QueryVerb, QueryWrite};
+use crate::matching::hexadecimal;
+
+/// What a parameter gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parameter<'a> {
+    /// Nothing: it is left out.
+    Omit,
+    /// These bytes, which are percent-encoded.
+    Value(&'a [u8]),
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
+pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |value: u8| {
+        DIGITS
+            .get(usize::from(value & 0xf))
+            .copied()
+            .unwrap_or(b'0')
+    };
+    // Three bytes for each at most: the buffer never grows and leaves no copy of a secret behind.
+    let mut encoded = Vec::with_capacity(bytes.len().saturating_mul(3));
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            encoded.push(*byte);
+        } else {
+            encoded.extend([b'%', digit(byte >> 4), digit(*byte)]);
+        }
+    }
+    encoded
+}
+
+/// Applies the writes to a path with a query, deciding on what the client sent.
+pub(crate) fn rewrite<'a>(
+    path: &[u8],
+    writes: &[QueryWrite],
+    value: impl Fn(usize) -> Parameter<'a>,
+) -> Vec<u8> {
+    // A fragment is no part of a request; a parameter behind one would be lost.
+    let path = path.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let (path, query) = match path.iter().position(|byte| *byte == b'?') {
+        None => (path, &[][..]),
+        Some(mark) => (
+            path.get(..mark).unwrap_or_default(),
+            path.get(mark.saturating_add(1)..).unwrap_or_default(),
+        ),
+    };
+    let pieces = || {
+        query
+            .split(|byte| *byte == b'&')
+            .filter(|_| !query.is_empty())
+    };
+    // What is renamed takes the place of whatever had the name. Found out once, not for each
+    // parameter: how many there are is the client's choice.
+    let displaced: Vec<Vec<u8>> = writes
+        .iter()
+        .filter_map(|write| match &write.verb {
+            QueryVerb::Rename { to } => Some((to, &write.name)),
+            _ => None,
+        })
+        .filter(|(_, from)| pieces().any(|piece| is_name(split_name(piece).0, from)))
+        .map(|(to, _)| decoded(to))
+        .collect();
+    let is_displaced = |name: &[u8]| {
+        let mut names = displaced.iter();
+        names.any(|to| std::str::from_utf8(to).is_ok_and(|to| is_name(name, to)))
+    };
+    let expected = writes.iter().map(|write| {
+        let value = match write.verb {
+            QueryVerb::Add(index)
+            | QueryVerb::Append(index)
+            | QueryVerb::Replace(index)
+            | QueryVerb::Set(index) => value(index),
+            QueryVerb::Remove | QueryVerb::Rename { .. } => Parameter::Omit,
+        };
+        let length = match value {
+            Parameter::Omit => 0,
+            Parameter::Value(value) => value.len(),
+        };
+        length.saturating_add(write.written.len()).saturating_add(2)
+    });
+    let expected = expected.fold(query.len(), usize::saturating_add);
+    let mut written = vec![false; writes.len()];
+    let mut out = Query::new(path, expected);
+    for piece in pieces() {
+        let (name, rest) = split_name(piece);
+        if is_displaced(name) {
+            continue;
+        }
+        let found = writes
+            .iter()
+            .zip(&mut written)
+            .find(|(write, _)| is_name(name, &write.name));
+        let Some((write, written)) = found else {
+            out.push(&[piece]);
+            continue;
+        };
+        match &write.verb {
+            QueryVerb::Append(_) => out.push(&[piece]),
+            QueryVerb::Add(_) => {
+                *written = true;
+                out.push(&[piece]);
+            }
+            QueryVerb::Remove => {}
+            QueryVerb::Rename { to } => out.push(&[to, rest]),
+            QueryVerb::Replace(index) | QueryVerb::Set(index) => {
+                if let (false, Parameter::Value(value)) = (*written, value(*index)) {
+                    out.push(&[&write.written, b"=", value]);
+                }
+                *written = true;
+            }
+        }
+    }
+    for (write, written) in writes.iter().zip(written) {
+        let index = match &write.verb {
+            QueryVerb::Add(index) | QueryVerb::Set(index) if !written => index,
+            QueryVerb::Append(index) => index,
+            _ => continue,
+        };
+        if let Parameter::Value(value) = value(*index) {
+            out.push(&[&write.written, b"=", value]);
+        }
+    }
+    out.bytes
+}
+
+/// A parameter's name as it is written, and what follows it.
+fn split_name(piece: &[u8]) -> (&[u8], &[u8]) {
+    let end = piece.iter().position(|byte| *byte == b'=');
+    piece.split_at(end.unwrap_or(piece.len()).min(piece.len()))
+}
+
+/// Undoes [`encode`].
+fn decoded(written: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(written.len());
+    let mut rest = written;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        let digits = tail.first().zip(tail.get(1));
+        let digits = digits.map(|(high, low)| (hexadecimal(*high), hexadecimal(*low)));
+        match digits {
+            Some((Some(high), Some(low))) if byte == b'%' => {
+                bytes.push(high << 4 | low);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+/// A path to which parameters are appended.
+struct Query {
+    bytes: Vec<u8>,
+    empty: bool,
+}
+
+impl Query {
+    fn new(path: &[u8], expected: usize) -> Self {
+        // All of it at once: a buffer that grows leaves pieces of a secret behind.
+        let room = path.len().saturating_add(expected).saturating_add(256);
+        let mut bytes = Vec::with_capacity(room);
+        bytes.extend_from_slice(path);
+        Self { bytes, empty: true }
+    }
+
+    fn push(&mut self, pieces: &[&[u8]]) {
+        self.bytes.push(if self.empty { b'?' } else { b'&' });
+        self.empty = false;
+        for piece in pieces {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+}
+
+/// Whether a name of a query string, as it stands there, is this name.
+fn is_name(written: &[u8], name: &str) -> bool {
+    let mut rest = written;
+    let mut wanted = name.bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        let mut decoded = if byte == b'+' { b' ' } else { byte };
+        if let (b'%', [high, low, after @ ..]) = (byte, tail)
+            && let (Some(high), Some(low)) = (hexadecimal(*high), hexadecimal(*low))
+        {
+            decoded = high << 4 | low;
+            rest = after;
+        }
+        if wanted.next() != Some(decoded) {
+            return false;
+        }
+    }
+    wanted.next().is_none()
+}
+
+#[cfg(test)]
+mod tests;

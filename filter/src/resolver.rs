@@ -1,0 +1,367 @@
+//! Asks the resolver: what is sent, what is believed, and when it is asked again.
+//!
+//! One message for both ways, by callout through an upstream of the gateway or by a function of the
+//! host. An answer is believed only with the daemon's marker, since gateways make answers of their
+//! own. There is one poller for each distinct resolver of a VM, however many configurations use it.
+
+use std::rc::Rc;
+
+use vaultref_contract::Secret;
+use vaultref_contract::wire::{
+    Failure, FailureKind, MARKER_HEADER, MARKER_VALUE, MAX_REFERENCES, Outcome, RESOLVE_FUNCTION,
+    RESOLVE_PATH, RefusalKind, ReplyError, ResolveRequest, decode_reply,
+};
+
+use crate::compile::{Resolver, Target};
+use crate::table::{Age, EntryId, MILLISECOND, Question, SECOND, Table};
+use crate::{Host, Level, Status};
+
+/// How often a healthy resolver is asked for what has changed.
+const PERIOD: Age = SECOND;
+/// How soon it is asked again after a failure, for the first [`QUICK_RETRIES`] times.
+const QUICK: Age = 200 * MILLISECOND;
+const QUICK_RETRIES: u32 = 5;
+/// Added to the timeout before a call whose callback did not come is given up.
+pub(crate) const SLACK: Age = SECOND;
+
+/// Keeps the references of one resolver up to date.
+pub(crate) struct Poller {
+    pub(crate) id: u32,
+    pub(crate) resolver: Rc<Resolver>,
+    pub(crate) table: Table,
+    flights: Vec<Flight>,
+    next: Age,
+    retries: u32,
+    round_failed: bool,
+    /// Values have changed since rules were last rendered.
+    pub(crate) dirty: bool,
+    /// What is wrong, as it was last logged.
+    trouble: Option<String>,
+}
+
+/// A call of a poll that is under way.
+struct Flight {
+    token: u32,
+    questions: Vec<Question>,
+    give_up: Age,
+}
+
+/// Why there is no answer that can be used.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// The daemon does not serve this client.
+    CutOff(String),
+    /// The call could not be made.
+    NotSent(Status),
+    /// What came back is not an answer of the daemon.
+    Unusable(String),
+}
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotSent(status) => write!(f, "the gateway cannot make the call: {status}"),
+            Self::CutOff(why) | Self::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<ReplyError> for Unanswered {
+    fn from(error: ReplyError) -> Self {
+        use RefusalKind::{Forbidden, Unauthorized};
+        match &error {
+            ReplyError::Refused(refusal) if matches!(refusal.kind, Forbidden | Unauthorized) => {
+                Self::CutOff(error.to_string())
+            }
+            _ => Self::Unusable(error.to_string()),
+        }
+    }
+}
+
+impl Poller {
+    pub(crate) fn new(id: u32, resolver: Rc<Resolver>) -> Self {
+        Self {
+            id,
+            resolver,
+            table: Table::default(),
+            flights: Vec::new(),
+            next: 0,
+            retries: 0,
+            round_failed: false,
+            dirty: false,
+            trouble: None,
+        }
+    }
+
+    /// Has the next tick ask, whenever the last one did.
+    pub(crate) fn hurry(&mut self) {
+        self.next = 0;
+        self.retries = 0;
+    }
+
+    /// Whether a poll is under way.
+    pub(crate) fn is_polling(&self) -> bool {
+        !self.flights.is_empty()
+    }
+
+    /// Whether a call of the poll has this token.
+    pub(crate) fn has(&self, token: u32) -> bool {
+        self.flights.iter().any(|flight| flight.token == token)
+    }
+
+    /// Forgets a call of the poll: its token was given out again, so its answer cannot be told.
+    pub(crate) fn forget(&mut self, token: u32) {
+        self.flights.retain(|flight| flight.token != token);
+        self.round_failed = true;
+    }
+
+    /// Does what is due: gives up calls that are lost, and asks for everything when it is time.
+    pub(crate) fn tick(&mut self, host: &impl Host, age: Age) {
+        let waiting = self.flights.len();
+        self.flights.retain(|flight| flight.give_up > age);
+        if self.flights.len() < waiting {
+            self.fail(host, "a call to the resolver was never answered".to_owned());
+            if self.flights.is_empty() {
+                self.end_round(host, age);
+            }
+        }
+        if self.is_polling() || age < self.next || self.table.is_empty() {
+            return;
+        }
+        self.round_failed = false;
+        self.next = age.saturating_add(PERIOD);
+        let ids = self.table.ids();
+        for batch in ids.chunks(MAX_REFERENCES) {
+            let questions = self.questions(batch, true);
+            match &self.resolver.target {
+                Target::HostFunction => {
+                    self.call(host, questions, age);
+                }
+                Target::Upstream(upstream) => {
+                    match dispatch(host, upstream, &self.resolver, &self.table, &questions) {
+                        Ok(token) => {
+                            // A token that is in the air already cannot tell whose answer it is.
+                            if self.has(token) {
+                                self.forget(token);
+                                continue;
+                            }
+                            let timeout = self.resolver.timeout_age();
+                            self.flights.push(Flight {
+                                token,
+                                questions,
+                                give_up: age.saturating_add(timeout).saturating_add(SLACK),
+                            });
+                        }
+                        Err(status) => {
+                            self.fail(host, Unanswered::NotSent(status).to_string());
+                            // What one call meets, the others would meet as well.
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        if self.flights.is_empty() {
+            self.end_round(host, age);
+        }
+    }
+
+    /// Takes the answer to a call of the poll. The round is over when none is left.
+    pub(crate) fn answered(&mut self, host: &impl Host, token: u32, answer: Answer, age: Age) {
+        let Some(at) = self.flights.iter().position(|flight| flight.token == token) else {
+            return;
+        };
+        let flight = self.flights.swap_remove(at);
+        let result = read(host, answer, flight.questions.len());
+        self.receive(host, flight.questions, result, age);
+        if self.flights.is_empty() {
+            self.end_round(host, age);
+        }
+    }
+
+    /// Takes what came of a call; says whether there was an answer.
+    pub(crate) fn receive(
+        &mut self,
+        host: &impl Host,
+        questions: Vec<Question>,
+        result: Result<Vec<Outcome>, Unanswered>,
+        age: Age,
+    ) -> bool {
+        let error = match result {
+            Ok(outcomes) => {
+                self.take(questions, outcomes, age);
+                return true;
+            }
+            Err(error) => error,
+        };
+        self.note(host, &error);
+        let is_cut_off = matches!(error, Unanswered::CutOff(_));
+        if is_cut_off {
+            // The daemon serves this client no longer: what it was given is forbidden now.
+            let outcomes = denied(questions.len());
+            self.take(questions, outcomes, age);
+        }
+        is_cut_off
+    }
+
+    fn take(&mut self, questions: Vec<Question>, outcomes: Vec<Outcome>, age: Age) {
+        self.table.take(questions, outcomes, age);
+        self.dirty = true;
+    }
+
+    /// The questions for these entries; with what is known, or as if nothing were.
+    pub(crate) fn questions(&self, ids: &[EntryId], with_known: bool) -> Vec<Question> {
+        let questions = ids.iter().map(|id| Question {
+            id: *id,
+            known: self
+                .table
+                .get(*id)
+                .and_then(|entry| entry.revision().cloned())
+                .filter(|_| with_known),
+        });
+        questions.collect()
+    }
+
+    /// Asks the host's function, which answers at once; says whether it did.
+    pub(crate) fn ask_host(&mut self, host: &impl Host, ids: &[EntryId], age: Age) -> bool {
+        let mut answered = true;
+        for batch in ids.chunks(MAX_REFERENCES) {
+            let questions = self.questions(batch, true);
+            answered &= self.call(host, questions, age);
+        }
+        answered
+    }
+
+    /// Notes that a request's own call failed.
+    pub(crate) fn note(&mut self, host: &impl Host, error: &Unanswered) {
+        self.fail(host, error.to_string());
+    }
+
+    /// The tokens of the poll's calls.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u32> {
+        self.flights.iter().map(|flight| flight.token)
+    }
+
+    fn call(&mut self, host: &impl Host, questions: Vec<Question>, age: Age) -> bool {
+        let message = message(&self.table, &questions, 0);
+        let result = host
+            .call_foreign_function(RESOLVE_FUNCTION, &message)
+            .map(Secret::new)
+            .map_err(Unanswered::NotSent)
+            .and_then(|bytes| Ok(decode_reply(bytes.expose(), questions.len())?));
+        self.receive(host, questions, result, age)
+    }
+
+    /// Notes trouble; the log hears of it once.
+    fn fail(&mut self, host: &impl Host, why: String) {
+        self.round_failed = true;
+        if self.trouble.as_ref() != Some(&why) {
+            host.log(Level::Warn, &format!("the resolver cannot be asked: {why}"));
+            self.trouble = Some(why);
+        }
+    }
+
+    fn end_round(&mut self, host: &impl Host, age: Age) {
+        if !self.round_failed && self.trouble.take().is_some() {
+            host.log(Level::Info, "the resolver answers again");
+        }
+        if self.round_failed || self.table.iter().any(|entry| entry.is_open()) {
+            self.retries = self.retries.saturating_add(1);
+            let pause = if self.retries <= QUICK_RETRIES {
+                QUICK
+            } else {
+                PERIOD
+            };
+            self.next = age.saturating_add(pause);
+        } else {
+            self.retries = 0;
+        }
+    }
+}
+
+/// What the gateway says about an answer when it hands it over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) headers: usize,
+    pub(crate) body: usize,
+}
+
+/// Sends a question through an upstream, and gives the call's token.
+pub(crate) fn dispatch(
+    host: &impl Host,
+    upstream: &str,
+    resolver: &Resolver,
+    table: &Table,
+    questions: &[Question],
+) -> Result<u32, Status> {
+    // The daemon is to answer while we still listen.
+    let wait = resolver.timeout.saturating_sub(resolver.timeout / 5).max(1);
+    let body = message(table, questions, wait);
+    let mut headers: Vec<(&str, &[u8])> = vec![
+        (":method", b"POST"),
+        (":path", RESOLVE_PATH.as_bytes()),
+        (":authority", b"vaultref"),
+        ("content-type", b"application/json"),
+    ];
+    if let Some(authorization) = &resolver.authorization {
+        headers.push(("authorization", authorization.expose()));
+    }
+    host.dispatch(upstream, &headers, &body, resolver.timeout)
+}
+
+fn denied(count: usize) -> Vec<Outcome> {
+    let failure = Failure {
+        kind: FailureKind::Denied,
+        retryable: true,
+        retry_after: None,
+    };
+    (0..count).map(|_| Outcome::Failure(failure)).collect()
+}
+
+/// Reads the answer that is being handed over.
+pub(crate) fn read(
+    host: &impl Host,
+    answer: Answer,
+    expected: usize,
+) -> Result<Vec<Outcome>, Unanswered> {
+    let unusable = |why: &str| Unanswered::Unusable(why.to_owned());
+    // Without headers nothing may be asked of them: the call failed or was cut off.
+    if answer.headers == 0 {
+        return Err(unusable("the call failed"));
+    }
+    let marker = host.callout_header(MARKER_HEADER).ok().flatten();
+    if marker.as_deref() != Some(MARKER_VALUE.as_bytes()) {
+        return Err(unusable("the answer is not the daemon's (no marker)"));
+    }
+    let body = host
+        .callout_body(answer.body)
+        .map(Secret::new)
+        .map_err(|status| Unanswered::Unusable(format!("the answer has no body: {status}")))?;
+    if body.len() != answer.body {
+        return Err(unusable("the answer is cut short"));
+    }
+    let status = host.callout_header(":status").ok().flatten();
+    let outcomes = decode_reply(body.expose(), expected)?;
+    if status.as_deref() != Some(b"200") {
+        return Err(unusable("the answer's status is not 200"));
+    }
+    Ok(outcomes)
+}
+
+fn message(table: &Table, questions: &[Question], wait_ms: u32) -> Vec<u8> {
+    let references = questions.iter().map(|question| {
+        let entry = table.get(question.id);
+        entry
+            .map(|entry| entry.asked.text.clone())
+            .unwrap_or_default()
+    });
+    let request = ResolveRequest {
+        references: references.collect(),
+        known: questions
+            .iter()
+            .map(|question| question.known.clone())
+            .collect(),
+        wait_ms,
+    };
+    serde_json::to_vec(&request).unwrap_or_default()
+}

@@ -1,0 +1,217 @@
+//! A rule in use: what is sent for it now, and when that changes.
+//!
+//! All values of a rule change together. While one of its references cannot be read, a change of
+//! another is held back for a short time, since the two may belong together (a username and its
+//! password in two files); then what is known is sent, so that a vault that is down does not keep
+//! another one's rotation from arriving.
+
+use std::rc::Rc;
+
+use vaultref_contract::wire::FailureKind;
+
+use crate::compile::{OnError, Rule};
+use crate::render::Unrenderable;
+use crate::request::{Field, WriteError};
+use crate::table::{Age, Entry, EntryId, SECOND, Table};
+use crate::{Host, Level};
+
+/// How long a change is held back at most.
+const HOLD: Age = 10 * SECOND;
+
+/// A rule of a root.
+pub(crate) struct Slot {
+    pub(crate) rule: Rc<Rule>,
+    /// The entries of the rule's references, in the rule's order.
+    pub(crate) entries: Vec<EntryId>,
+    pub(crate) state: State,
+    /// What the state was made from: the versions of the entries.
+    versions: Vec<u64>,
+    /// Until when every value that is sent may be used.
+    usable_until: Age,
+    held_since: Option<Age>,
+    /// What is wrong, as it was last logged.
+    trouble: Option<String>,
+    /// Why a request could not be written to, as it was last logged.
+    write_error: Option<WriteError>,
+}
+
+/// What a request of a rule gets.
+pub(crate) enum State {
+    /// An answer with this status.
+    Refuse(u32),
+    /// These fields.
+    Serve(Vec<Field>),
+    /// Nothing yet: some reference was never answered.
+    Unknown,
+}
+
+impl Slot {
+    pub(crate) fn new(rule: Rc<Rule>, entries: Vec<EntryId>) -> Self {
+        Self {
+            rule,
+            entries,
+            state: State::Unknown,
+            versions: Vec::new(),
+            usable_until: 0,
+            held_since: None,
+            trouble: None,
+            write_error: None,
+        }
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self.state, State::Unknown)
+    }
+
+    /// Whether a value of the rule is gone: too old, or taken back.
+    pub(crate) fn has_lost(&self, table: &Table) -> bool {
+        let mut entries = self.entries.iter().map(|id| table.get(*id));
+        entries.any(|entry| entry.is_none_or(|entry| entry.secret().is_none()))
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
+    /// Makes the state anew if something that it was made from has changed.
+    pub(crate) fn refresh(&mut self, host: &impl Host, table: &Table, age: Age) {
+        let entries: Vec<Option<&Entry>> = self.entries.iter().map(|id| table.get(*id)).collect();
+        let versions: Vec<u64> = entries
+            .iter()
+            .map(|entry| entry.map_or(0, Entry::version))
+            .collect();
+        let usable_until = entries
+            .iter()
+            .flatten()
+            .map(|entry| entry.usable_until())
+            .min()
+            .unwrap_or(Age::MAX);
+        let made = !self.is_unknown() || !self.versions.is_empty();
+        if made && versions == self.versions {
+            self.usable_until = usable_until;
+            self.held_since = None;
+            return;
+        }
+        if self.holds_back(&entries, age) {
+            return;
+        }
+        let decision = decide(&self.rule, &self.entries, table, false);
+        if !matches!(decision.state, State::Unknown) {
+            self.log(host, decision.trouble);
+        }
+        self.state = decision.state;
+        self.versions = versions;
+        self.usable_until = usable_until;
+        self.held_since = None;
+    }
+
+    /// Logs what is wrong, once; and once that it is well again.
+    fn log(&mut self, host: &impl Host, trouble: Option<String>) {
+        if self.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(trouble) => host.log(Level::Warn, trouble),
+            None => {
+                let message = format!("rule {}: has all its secrets again", self.rule.name());
+                host.log(Level::Info, &message);
+            }
+        }
+        self.trouble = trouble;
+    }
+
+    /// Whether this trouble is not in the log yet; the next time it is.
+    pub(crate) fn is_new_trouble(&mut self, trouble: &str) -> bool {
+        let news = self.trouble.as_deref() != Some(trouble);
+        if news {
+            self.trouble = Some(trouble.to_owned());
+        }
+        news
+    }
+
+    /// Whether this error is not in the log yet; the next time it is.
+    pub(crate) fn is_news(&mut self, error: WriteError) -> bool {
+        self.write_error.replace(error) != Some(error)
+    }
+
+    /// Whether the old values stay in use although some have changed.
+    fn holds_back(&mut self, entries: &[Option<&Entry>], age: Age) -> bool {
+        let complete = matches!(self.state, State::Serve(_)) && self.trouble.is_none();
+        let all_there = entries
+            .iter()
+            .flatten()
+            .all(|entry| entry.secret().is_some());
+        let failing = entries
+            .iter()
+            .flatten()
+            .any(|entry| entry.failure().is_some());
+        if !complete || !all_there || !failing || age >= self.usable_until {
+            return false;
+        }
+        let since = *self.held_since.get_or_insert(age);
+        age.saturating_sub(since) < HOLD
+    }
+}
+
+/// What a rule's requests get, and what is wrong if it is not what the rule says.
+pub(crate) struct Decision {
+    pub(crate) state: State,
+    pub(crate) trouble: Option<String>,
+}
+
+/// Decides by what is known. With `last_word`, what is not known counts as failed.
+pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word: bool) -> Decision {
+    let entry = |index: usize| entries.get(index).and_then(|id| table.get(*id));
+    if !last_word && table.is_any_undecided(entries) {
+        return Decision {
+            state: State::Unknown,
+            trouble: None,
+        };
+    }
+    let mut fields = Vec::with_capacity(rule.values.len());
+    let mut trouble = None;
+    let mut refused = None;
+    for value in &rule.values {
+        let error = match value.render(|index| entry(index).and_then(Entry::secret)) {
+            Ok(secret) => {
+                fields.push(Field::Value(secret));
+                continue;
+            }
+            Err(error) => error,
+        };
+        let (index, why) = match error {
+            Unrenderable::ControlCharacter(index) => (index, "the secret has a control character"),
+            Unrenderable::ColonInUsername(index) => (index, "the secret for a username has a ':'"),
+            Unrenderable::Missing(index) => {
+                let failure = entry(index).and_then(Entry::failure);
+                (index, failure.map_or("no answer", FailureKind::name))
+            }
+        };
+        let vault = entry(index).map_or("", |entry| entry.asked.vault.as_str());
+        trouble.get_or_insert_with(|| {
+            format!(
+                "rule {}: no value for {} from the vault '{vault}': {why}; requests {}",
+                rule.name(),
+                value.place,
+                consequence(&rule.on_error),
+            )
+        });
+        match &rule.on_error {
+            OnError::Default(text) => fields.push(Field::Value(value.literal(text))),
+            OnError::Status(status) => refused = Some(*status),
+            OnError::WithoutField => fields.push(Field::Omit),
+        }
+    }
+    Decision {
+        state: refused.map_or(State::Serve(fields), State::Refuse),
+        trouble,
+    }
+}
+
+fn consequence(on_error: &OnError) -> String {
+    match on_error {
+        OnError::Default(_) => "get the default".to_owned(),
+        OnError::Status(status) => format!("are answered with {status}"),
+        OnError::WithoutField => "go without the field".to_owned(),
+    }
+}

@@ -1,0 +1,206 @@
+//! What is known of each distinct reference of one resolver.
+//!
+//! Entries have numbers that are never used again, so that an answer that comes late, after a
+//! configuration has changed, can never put one secret in another's place.
+
+use std::collections::BTreeMap;
+
+use vaultref_contract::Secret;
+use vaultref_contract::wire::{Failure, FailureKind, Outcome, Revision};
+
+use crate::compile::Asked;
+
+/// The number of an entry, unique in the VM.
+pub(crate) type EntryId = u64;
+
+/// A point in the VM's own time, in nanoseconds.
+pub(crate) type Age = u64;
+
+pub(crate) const SECOND: Age = 1_000_000_000;
+pub(crate) const MILLISECOND: Age = 1_000_000;
+
+/// One reference.
+pub(crate) struct Entry {
+    pub(crate) asked: Asked,
+    held: Option<Held>,
+    failure: Option<FailureKind>,
+    /// Changes with the value, and while there is none with the reason.
+    version: u64,
+}
+
+/// A value in use.
+struct Held {
+    secret: Secret,
+    revision: Revision,
+    usable_until: Age,
+}
+
+impl Entry {
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        self.held.as_ref().map(|held| &held.secret)
+    }
+
+    pub(crate) fn revision(&self) -> Option<&Revision> {
+        self.held.as_ref().map(|held| &held.revision)
+    }
+
+    /// Why it has no value, or could not be read anew; none if it was never answered or is well.
+    pub(crate) fn failure(&self) -> Option<FailureKind> {
+        self.failure
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn usable_until(&self) -> Age {
+        self.held.as_ref().map_or(0, |held| held.usable_until)
+    }
+
+    /// Whether the next answer may help.
+    pub(crate) fn is_open(&self) -> bool {
+        let bridged = matches!(
+            self.failure,
+            None | Some(FailureKind::Pending | FailureKind::Unavailable)
+        );
+        self.held.is_none() && bridged
+    }
+
+    /// Whether it is to be asked for again before anything is decided.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.held.is_none() && matches!(self.failure, None | Some(FailureKind::Pending))
+    }
+
+    /// Takes an outcome. `known` is the revision that was sent along when it was asked for.
+    fn take(&mut self, outcome: Outcome, known: Option<&Revision>, age: Age) {
+        let until = |seconds: u64| age.saturating_add(seconds.saturating_mul(SECOND));
+        match outcome {
+            Outcome::Secret(new) => {
+                let usable_until = until(new.lifetime.usable_for);
+                let same = self.revision() == Some(&new.revision);
+                if !same {
+                    self.version = self.version.wrapping_add(1);
+                }
+                self.held = Some(Held {
+                    secret: new.value.into_secret(),
+                    revision: new.revision,
+                    usable_until,
+                });
+                self.failure = None;
+            }
+            Outcome::Unchanged(lifetime) => match &mut self.held {
+                // Another answer may have overtaken this one: it speaks of what was known then.
+                Some(held) if Some(&held.revision) == known => {
+                    held.usable_until = until(lifetime.usable_for);
+                    self.failure = None;
+                }
+                _ => {}
+            },
+            Outcome::Failure(failure) => self.fail(failure),
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        let bridged = matches!(
+            failure.kind,
+            FailureKind::Pending | FailureKind::Unavailable
+        );
+        let dropped = !bridged && self.held.take().is_some();
+        let news = self.held.is_none() && self.failure != Some(failure.kind);
+        if dropped || news {
+            self.version = self.version.wrapping_add(1);
+        }
+        self.failure = Some(failure.kind);
+    }
+
+    fn expire(&mut self) {
+        self.held = None;
+        self.version = self.version.wrapping_add(1);
+    }
+}
+
+/// The entries of one resolver.
+#[derive(Default)]
+pub(crate) struct Table {
+    entries: BTreeMap<EntryId, Entry>,
+    by_text: BTreeMap<String, EntryId>,
+}
+
+impl Table {
+    /// The entry for a reference; made with `next` as its number if there is none.
+    pub(crate) fn entry_for(&mut self, asked: &Asked, next: &mut EntryId) -> EntryId {
+        if let Some(id) = self.by_text.get(&asked.text) {
+            return *id;
+        }
+        let id = *next;
+        *next = next.saturating_add(1);
+        let entry = Entry {
+            asked: asked.clone(),
+            held: None,
+            failure: None,
+            version: 1,
+        };
+        self.entries.insert(id, entry);
+        self.by_text.insert(asked.text.clone(), id);
+        id
+    }
+
+    pub(crate) fn get(&self, id: EntryId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// Whether one of these is to be asked for again before anything is decided.
+    pub(crate) fn is_any_undecided(&self, ids: &[EntryId]) -> bool {
+        let mut entries = ids.iter().map(|id| self.get(*id));
+        entries.any(|entry| entry.is_none_or(Entry::is_undecided))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<EntryId> {
+        self.entries.keys().copied().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Takes the outcomes of a question, each with what was known when it was asked.
+    pub(crate) fn take(&mut self, asked: Vec<Question>, outcomes: Vec<Outcome>, age: Age) {
+        for (question, outcome) in asked.into_iter().zip(outcomes) {
+            if let Some(entry) = self.entries.get_mut(&question.id) {
+                entry.take(outcome, question.known.as_ref(), age);
+            }
+        }
+    }
+
+    /// Drops the values that are too old; says whether there was one.
+    pub(crate) fn expire(&mut self, age: Age) -> bool {
+        let mut expired = false;
+        for entry in self.entries.values_mut() {
+            if entry
+                .held
+                .as_ref()
+                .is_some_and(|held| held.usable_until <= age)
+            {
+                entry.expire();
+                expired = true;
+            }
+        }
+        expired
+    }
+
+    /// Drops the entries that nobody uses any more.
+    pub(crate) fn retain(&mut self, is_used: impl Fn(EntryId) -> bool) {
+        self.entries.retain(|id, _| is_used(*id));
+        self.by_text.retain(|_, id| is_used(*id));
+    }
+}
+
+/// One reference that was asked for.
+pub(crate) struct Question {
+    pub(crate) id: EntryId,
+    pub(crate) known: Option<Revision>,
+}

@@ -1,0 +1,479 @@
+//! The state of one VM instance, and what it does when the gateway calls.
+//!
+//! A VM serves several roots: one for each configuration, and after a change of configuration in
+//! Envoy the old one for as long as its requests last. Each method is one callback of the gateway;
+//! none of them trusts the numbers it is given. In particular answers are matched by their token
+//! alone, since they come with the root's context, also those to a call that a request made; and a
+//! stream whose root is not known is refused.
+
+use std::rc::Rc;
+
+use crate::compile::{self, Compiled, Kind, Rule};
+use crate::config::{Config, ConfigError};
+use crate::matching::Facts;
+use crate::request::{self, WriteError};
+use crate::resolver::{Answer, Poller};
+use crate::slot::{Slot, State};
+use crate::table::{Age, EntryId};
+use crate::waiting::{Streams, Waiting};
+use crate::{Host, Level, Status};
+
+mod wait;
+
+/// The period of ticks, in milliseconds. nginx takes one setting only, so it is the shortest that
+/// anything here needs; the clock says what is due.
+const TICK: u32 = 200;
+
+/// In Envoy each root has ticks of its own, which end with it. One that has missed this many ticks
+/// of each other root is gone. (A busy worker delays all alike, so time says nothing here.)
+const MISSED_TICKS: usize = 300;
+
+/// What the gateway is to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on.
+    Continue,
+    /// It stays until it is resumed or answered.
+    Pause,
+}
+
+/// One VM instance.
+pub struct Vm<H> {
+    host: H,
+    kind: Kind,
+    ticking: bool,
+    clock: Clock,
+    roots: Vec<Root>,
+    streams: Streams,
+    pollers: Vec<Poller>,
+    waiting: Vec<Waiting>,
+    next_poller: u32,
+    next_entry: EntryId,
+}
+
+/// A root context and its configuration.
+struct Root {
+    id: u32,
+    /// None on nginx if the configuration is bad: its requests are refused.
+    ready: Option<Ready>,
+    missed_ticks: usize,
+}
+
+struct Ready {
+    poller: u32,
+    slots: Vec<Slot>,
+    looks_at_path: bool,
+    matched_headers: Vec<String>,
+}
+
+/// Why a request is answered here.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// It could be read in more than one way.
+    Ambiguous,
+    /// The filter cannot serve it.
+    Unable,
+    /// Its secrets cannot be had.
+    Status(u32),
+}
+
+impl From<Status> for Refusal {
+    fn from(_: Status) -> Self {
+        Self::Unable
+    }
+}
+
+impl<H: Host> Vm<H> {
+    /// A VM without any configuration.
+    pub const fn new(host: H) -> Self {
+        Self {
+            host,
+            kind: Kind::Nginx,
+            ticking: false,
+            clock: Clock { last: None, age: 0 },
+            roots: Vec::new(),
+            streams: Streams::new(),
+            pollers: Vec::new(),
+            waiting: Vec::new(),
+            next_poller: 0,
+            next_entry: 0,
+        }
+    }
+
+    /// A root's configuration of `size` bytes is there. False ends the load in Envoy; it would end
+    /// the worker in nginx, so there the root answers 503 and the log says why.
+    pub fn on_configure(&mut self, root: u32, size: usize) -> bool {
+        self.kind = match self.host.property(&["plugin_vm_id"]) {
+            Ok(_) => Kind::Envoy,
+            Err(_) => Kind::Nginx,
+        };
+        self.advance();
+        let ready = match self.read_configuration(size) {
+            Ok(compiled) => Some(self.install(compiled)),
+            Err(error) => {
+                let message = format!("the configuration cannot be used: {error}");
+                self.host.log(Level::Error, &message);
+                if self.kind == Kind::Envoy {
+                    return false;
+                }
+                None
+            }
+        };
+        let configured = ready.is_some();
+        self.roots.retain(|known| known.id != root);
+        self.roots.push(Root {
+            id: root,
+            ready,
+            missed_ticks: 0,
+        });
+        self.forget_unused();
+        if configured && (self.kind == Kind::Envoy || !self.ticking) {
+            match self.host.set_tick_period(TICK) {
+                Ok(()) => self.ticking = true,
+                Err(status) => {
+                    let message =
+                        format!("there will be no ticks, so nothing is kept fresh: {status}");
+                    self.host.log(Level::Error, &message);
+                }
+            }
+        }
+        true
+    }
+
+    /// A context begins: a stream's, if it has a root.
+    pub fn on_context_create(&mut self, context: u32, root: u32) {
+        if root != 0 {
+            self.streams.add(context, root);
+        }
+    }
+
+    /// A context ends.
+    pub fn on_delete(&mut self, context: u32) {
+        self.streams.take(context);
+        self.waiting.retain(|waiting| waiting.context != context);
+        let roots = self.roots.len();
+        self.roots.retain(|root| root.id != context);
+        if self.roots.len() < roots {
+            self.forget_unused();
+        }
+    }
+
+    /// Whether a request is paused for its secrets. (Where Envoy is set to deliver bodies of paused
+    /// requests, going on with the body would let the request go on too.)
+    pub fn is_waiting(&self, context: u32) -> bool {
+        let mut waiting = self.waiting.iter();
+        self.kind == Kind::Envoy && waiting.any(|waiting| waiting.context == context)
+    }
+
+    /// A root's tick.
+    pub fn on_tick(&mut self, root: u32) {
+        self.advance();
+        self.count_tick(root);
+        let age = self.clock.age;
+        for poller in &mut self.pollers {
+            if poller.table.expire(age) {
+                poller.dirty = true;
+            }
+            poller.tick(&self.host, age);
+        }
+        self.untangle();
+        self.serve_waiting(root);
+    }
+
+    /// The host says that an answer of its function may be there.
+    pub fn on_foreign_function(&mut self, root: u32) {
+        self.advance();
+        self.serve_waiting(root);
+    }
+
+    /// A request's headers are there.
+    pub fn on_request_headers(&mut self, context: u32) -> Action {
+        let root = self.streams.take(context);
+        let found = self.roots.iter().find(|known| Some(known.id) == root);
+        let Some(ready) = found.and_then(|root| root.ready.as_ref()) else {
+            return self.refuse(Refusal::Unable);
+        };
+        let slot = match choose(&self.host, self.kind, ready) {
+            Ok(Some(slot)) => slot,
+            Ok(None) => return Action::Continue,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        match &slot.state {
+            State::Refuse(status) => self.refuse(Refusal::Status(*status)),
+            State::Serve(fields) => {
+                match request::apply(&self.host, self.kind, &slot.rule, fields) {
+                    Ok(()) => Action::Continue,
+                    Err(error) => {
+                        let rule = Rc::clone(&slot.rule);
+                        self.cannot_write(&rule, error)
+                    }
+                }
+            }
+            State::Unknown => {
+                let needs = wait::Needs {
+                    poller: ready.poller,
+                    rule: Rc::clone(&slot.rule),
+                    entries: slot.entries.clone(),
+                };
+                self.wait(context, needs)
+            }
+        }
+    }
+
+    /// An answer to a call is there; `headers` and `body` say how much of it.
+    pub fn on_http_call_response(&mut self, context: u32, token: u32, headers: usize, body: usize) {
+        let answer = Answer { headers, body };
+        self.advance();
+        let age = self.clock.age;
+        if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.has(token)) {
+            poller.answered(&self.host, token, answer, age);
+            let id = poller.id;
+            self.refresh(id, true);
+            return;
+        }
+        let holds = |waiting: &Waiting| waiting.calls.iter().any(|call| call.token == token);
+        let at = self.waiting.iter().position(holds);
+        if let Some(at) = at {
+            self.take_answer(at, token, answer);
+        } else if self.roots.iter().all(|root| root.id != context) {
+            // Nobody knows this request any more, so it must not go on. (Answers that come with a
+            // root's context are late ones of a poll, or of a request that was answered.)
+            self.refuse(Refusal::Unable);
+        }
+    }
+
+    fn read_configuration(&self, size: usize) -> Result<Compiled, ConfigError> {
+        let bytes = match size {
+            0 => Vec::new(),
+            _ => self.host.configuration(size).map_err(|status| {
+                ConfigError::new("", format!("the gateway does not hand it over: {status}"))
+            })?,
+        };
+        compile::compile(Config::parse(&bytes)?, self.kind, &self.host)
+    }
+
+    /// Takes a configuration into use. Values that are known already serve at once.
+    fn install(&mut self, compiled: Compiled) -> Ready {
+        let known = self
+            .pollers
+            .iter()
+            .position(|poller| *poller.resolver == compiled.resolver);
+        let at = known.unwrap_or_else(|| {
+            let id = self.next_poller;
+            self.next_poller = id.wrapping_add(1);
+            self.pollers
+                .push(Poller::new(id, Rc::new(compiled.resolver)));
+            self.pollers.len().saturating_sub(1)
+        });
+        let mut ready = Ready {
+            poller: 0,
+            slots: Vec::with_capacity(compiled.rules.len()),
+            looks_at_path: compiled.looks_at_path,
+            matched_headers: compiled.matched_headers,
+        };
+        let Some(poller) = self.pollers.get_mut(at) else {
+            return ready;
+        };
+        ready.poller = poller.id;
+        let ids: Vec<EntryId> = compiled
+            .references
+            .iter()
+            .map(|asked| poller.table.entry_for(asked, &mut self.next_entry))
+            .collect();
+        for rule in compiled.rules {
+            let entries = rule.references.iter();
+            let entries = entries
+                .filter_map(|index| ids.get(*index).copied())
+                .collect();
+            let mut slot = Slot::new(Rc::new(rule), entries);
+            slot.refresh(&self.host, &poller.table, self.clock.age);
+            ready.slots.push(slot);
+        }
+        poller.hurry();
+        let message = format!(
+            "configured: {} rules, {} references",
+            ready.slots.len(),
+            ids.len()
+        );
+        self.host.log(Level::Info, &message);
+        ready
+    }
+
+    /// Drops what no configuration and no waiting request uses.
+    fn forget_unused(&mut self) {
+        let Self {
+            pollers,
+            roots,
+            waiting,
+            ..
+        } = self;
+        pollers.retain_mut(|poller| {
+            let slots = roots
+                .iter()
+                .filter_map(|root| root.ready.as_ref())
+                .filter(|ready| ready.poller == poller.id)
+                .flat_map(|ready| ready.slots.iter().flat_map(|slot| slot.entries.iter()));
+            let requests = waiting
+                .iter()
+                .filter(|waiting| waiting.poller == poller.id)
+                .flat_map(|waiting| waiting.entries.iter());
+            let used: std::collections::BTreeSet<EntryId> =
+                slots.chain(requests).copied().collect();
+            poller.table.retain(|id| used.contains(&id));
+            !used.is_empty()
+        });
+    }
+
+    /// The slot of a rule, if its configuration is still in use.
+    fn slot_of(&mut self, rule: &Rc<Rule>) -> Option<&mut Slot> {
+        let readies = self.roots.iter_mut().filter_map(|root| root.ready.as_mut());
+        let mut slots = readies.flat_map(|ready| &mut ready.slots);
+        slots.find(|slot| Rc::ptr_eq(&slot.rule, rule))
+    }
+
+    fn advance(&mut self) {
+        self.clock.advance(self.host.now());
+    }
+
+    /// In Envoy, drops the roots whose ticks have ended.
+    fn count_tick(&mut self, root: u32) {
+        if self.kind != Kind::Envoy {
+            return;
+        }
+        let limit = MISSED_TICKS.saturating_mul(self.roots.len());
+        for known in &mut self.roots {
+            known.missed_ticks = match known.id == root {
+                true => 0,
+                false => known.missed_ticks.saturating_add(1),
+            };
+        }
+        if self.roots.iter().any(|root| root.missed_ticks > limit) {
+            self.roots.retain(|root| root.missed_ticks <= limit);
+            self.forget_unused();
+        }
+    }
+
+    /// Renders anew what has changed. Unless it is `complete`, as in the middle of a poll or after
+    /// an answer to a single request, only rules that have nothing yet, or no longer all: the others
+    /// are to change when all of it is there.
+    fn refresh(&mut self, poller: u32, complete: bool) {
+        let Some(poller) = self.pollers.iter_mut().find(|known| known.id == poller) else {
+            return;
+        };
+        let partial = !complete || poller.is_polling();
+        let dirty = poller.dirty;
+        for root in &mut self.roots {
+            let Some(ready) = root
+                .ready
+                .as_mut()
+                .filter(|ready| ready.poller == poller.id)
+            else {
+                continue;
+            };
+            for slot in &mut ready.slots {
+                let at_once = !partial || slot.is_unknown() || slot.has_lost(&poller.table);
+                let due = (dirty && at_once) || slot.is_held();
+                if due {
+                    slot.refresh(&self.host, &poller.table, self.clock.age);
+                }
+            }
+        }
+        poller.dirty = dirty && partial;
+    }
+
+    fn cannot_write(&mut self, rule: &Rc<Rule>, error: WriteError) -> Action {
+        self.log_write_error(rule, error);
+        self.refuse(Refusal::Unable)
+    }
+
+    fn log_write_error(&mut self, rule: &Rc<Rule>, error: WriteError) {
+        let why = match error {
+            WriteError::Host(status) => format!("the gateway refuses to write a field: {status}"),
+            WriteError::NoQuery => "the query string cannot be written on this gateway (there is \
+                                    no 'ngx.upstream_uri')"
+                .to_owned(),
+        };
+        let message = format!(
+            "rule {}: {why}; requests are answered with 503",
+            rule.name()
+        );
+        let news = self.slot_of(rule).is_some_and(|slot| slot.is_news(error));
+        if news {
+            self.host.log(Level::Error, &message);
+        }
+    }
+
+    /// Answers the current request in the upstream's place.
+    fn refuse(&self, refusal: Refusal) -> Action {
+        const HEADERS: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+        let (status, body) = match refusal {
+            Refusal::Ambiguous => (400, r#"{"error":"the request is ambiguous"}"#),
+            Refusal::Status(status) => (status, UNAVAILABLE),
+            Refusal::Unable => (503, UNAVAILABLE),
+        };
+        // If even that fails the request stays paused, which is still better than going on.
+        let _ = self
+            .host
+            .send_local_response(status, &HEADERS, body.as_bytes());
+        Action::Pause
+    }
+}
+
+/// Says neither which secret nor why: that is for the log.
+const UNAVAILABLE: &str = r#"{"error":"a credential for this request is not available"}"#;
+
+/// The rule for the current request; none if it is for no rule.
+fn choose<'a, H: Host>(
+    host: &H,
+    kind: Kind,
+    ready: &'a Ready,
+) -> Result<Option<&'a Slot>, Refusal> {
+    let mut facts = Facts::new(host, kind);
+    if kind == Kind::Nginx {
+        for name in &ready.matched_headers {
+            if facts.is_repeated(name)? {
+                return Err(Refusal::Ambiguous);
+            }
+        }
+    }
+    if ready.looks_at_path {
+        let is_clear = facts.read_path()?;
+        let mut slots = ready.slots.iter();
+        if !is_clear || slots.any(|slot| slot.rule.matcher.is_ambiguous(&facts)) {
+            return Err(Refusal::Ambiguous);
+        }
+    }
+    for slot in &ready.slots {
+        if !slot.rule.matcher.takes_all() && !slot.rule.matcher.matches(&mut facts)? {
+            continue;
+        }
+        if kind == Kind::Nginx {
+            // There a header that comes twice is overwritten only once.
+            for write in &slot.rule.headers {
+                if facts.is_repeated(&write.name)? {
+                    return Err(Refusal::Ambiguous);
+                }
+            }
+        }
+        return Ok(Some(slot));
+    }
+    Ok(None)
+}
+
+/// A time of the VM's own: it goes on with the gateway's clock and stands still when that jumps
+/// back, so that a wrong clock neither prolongs a secret's life nor stops the polls.
+struct Clock {
+    last: Option<u64>,
+    age: Age,
+}
+
+impl Clock {
+    fn advance(&mut self, now: u64) {
+        let passed = self.last.map_or(0, |last| now.saturating_sub(last));
+        self.age = self.age.saturating_add(passed);
+        self.last = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! Requests that have to wait: how they begin to, what ends it, and what happens if nothing does.
+
+use std::rc::Rc;
+
+use vaultref_contract::wire::MAX_REFERENCES;
+
+use super::{Action, Refusal, Vm};
+use crate::Host;
+use crate::compile::{Kind, Resolver, Rule, Target};
+use crate::request::{self, Field};
+use crate::resolver::{self, Answer, SLACK, Unanswered};
+use crate::slot::{self, State};
+use crate::table::EntryId;
+use crate::waiting::{Call, MAX_WAITING, Waiting};
+
+/// What a request needs, taken out of its root so that the VM can be changed meanwhile.
+pub(super) struct Needs {
+    pub(super) poller: u32,
+    pub(super) rule: Rc<Rule>,
+    pub(super) entries: Vec<EntryId>,
+}
+
+impl<H: Host> Vm<H> {
+    /// Serves a request whose rule lacks answers: by asking for them, if it may wait.
+    pub(super) fn wait(&mut self, context: u32, needs: Needs) -> Action {
+        self.advance();
+        let poller = self.pollers.iter().find(|poller| poller.id == needs.poller);
+        let Some(resolver) = poller.map(|poller| Rc::clone(&poller.resolver)) else {
+            return self.refuse(Refusal::Unable);
+        };
+        if self.waiting.len() >= MAX_WAITING {
+            return self.serve_now(&needs);
+        }
+        match &resolver.target {
+            Target::HostFunction => self.wait_for_host(context, needs, &resolver),
+            Target::Upstream(upstream) => {
+                self.wait_for_upstream(context, needs, &resolver, upstream)
+            }
+        }
+    }
+
+    /// The host's function answers at once; the request waits only for what is pending.
+    fn wait_for_host(&mut self, context: u32, needs: Needs, resolver: &Resolver) -> Action {
+        let age = self.clock.age;
+        let Some(poller) = self
+            .pollers
+            .iter_mut()
+            .find(|known| known.id == needs.poller)
+        else {
+            return self.refuse(Refusal::Unable);
+        };
+        let answered = poller.ask_host(&self.host, &needs.entries, age);
+        let pending = answered && poller.table.is_any_undecided(&needs.entries);
+        self.refresh(needs.poller, false);
+        // nginx wakes no request that has no call of its own.
+        if !pending || self.kind == Kind::Nginx {
+            return self.serve_now(&needs);
+        }
+        let plan = match request::guard(&self.host, self.kind, &needs.rule) {
+            Ok(plan) => plan,
+            Err(error) => return self.cannot_write(&needs.rule, error),
+        };
+        self.waiting.push(Waiting {
+            context,
+            poller: needs.poller,
+            rule: needs.rule,
+            entries: needs.entries,
+            plan,
+            calls: Vec::new(),
+            deadline: age.saturating_add(resolver.timeout_age()),
+        });
+        Action::Pause
+    }
+
+    /// The request makes calls of its own, and is woken by the last answer.
+    fn wait_for_upstream(
+        &mut self,
+        context: u32,
+        needs: Needs,
+        resolver: &Resolver,
+        upstream: &str,
+    ) -> Action {
+        let plan = match request::guard(&self.host, self.kind, &needs.rule) {
+            Ok(plan) => plan,
+            Err(error) => return self.cannot_write(&needs.rule, error),
+        };
+        let calls = self.call_for(&needs, upstream);
+        // nginx applies the timeout to connecting, sending and reading each, and wakes the request
+        // itself; the record must outlive that.
+        let patience = match self.kind {
+            Kind::Envoy => resolver.timeout_age(),
+            Kind::Nginx => resolver.timeout_age().saturating_mul(4),
+        };
+        let deadline = self
+            .clock
+            .age
+            .saturating_add(patience)
+            .saturating_add(SLACK);
+        let waiting = Waiting {
+            context,
+            poller: needs.poller,
+            rule: needs.rule,
+            entries: needs.entries,
+            plan,
+            calls,
+            deadline,
+        };
+        if waiting.calls.is_empty() {
+            return match self.finish(&waiting) {
+                Ok(()) => Action::Continue,
+                Err(refusal) => self.refuse(refusal),
+            };
+        }
+        self.waiting.push(waiting);
+        Action::Pause
+    }
+
+    /// Makes the calls of one request. One that cannot be made is left out: its references will
+    /// have no answer.
+    fn call_for(&mut self, needs: &Needs, upstream: &str) -> Vec<Call> {
+        let mut calls: Vec<Call> = Vec::new();
+        for batch in needs.entries.chunks(MAX_REFERENCES) {
+            let Some(poller) = self
+                .pollers
+                .iter_mut()
+                .find(|known| known.id == needs.poller)
+            else {
+                break;
+            };
+            let mut questions = poller.questions(batch, false);
+            let resolver = &poller.resolver;
+            let sent =
+                resolver::dispatch(&self.host, upstream, resolver, &poller.table, &questions);
+            let token = match sent {
+                Ok(token) => token,
+                Err(status) => {
+                    poller.note(&self.host, &Unanswered::NotSent(status));
+                    break;
+                }
+            };
+            // If the token is in the air already, nobody can tell the two answers apart, and a
+            // wrong guess would send one secret in another's place.
+            let own = calls.iter_mut().find(|call| call.token == token);
+            let is_own = own.map(|call| call.questions.clear()).is_some();
+            if self.disown(token) || is_own {
+                questions.clear();
+            }
+            calls.push(Call { token, questions });
+        }
+        calls
+    }
+
+    /// Makes sure that no answer with this token is believed; says whether there was a call.
+    fn disown(&mut self, token: u32) -> bool {
+        let mut known = false;
+        for poller in self.pollers.iter_mut().filter(|poller| poller.has(token)) {
+            poller.forget(token);
+            known = true;
+        }
+        let calls = self
+            .waiting
+            .iter_mut()
+            .flat_map(|waiting| &mut waiting.calls);
+        for call in calls.filter(|call| call.token == token) {
+            call.questions.clear();
+            known = true;
+        }
+        known
+    }
+
+    /// Disowns the tokens that the last polls share with each other or with a request.
+    pub(super) fn untangle(&mut self) {
+        let of_polls = self.pollers.iter().flat_map(|poller| poller.tokens());
+        let of_requests = self.waiting.iter().flat_map(|waiting| &waiting.calls);
+        let mut tokens: Vec<(u32, bool)> = of_polls.map(|token| (token, true)).collect();
+        if tokens.is_empty() {
+            return;
+        }
+        tokens.extend(of_requests.map(|call| (call.token, false)));
+        tokens.sort_unstable();
+        let shared: Vec<u32> = tokens
+            .windows(2)
+            .filter_map(|pair| match pair {
+                [(first, _), (second, true)] if first == second => Some(*first),
+                _ => None,
+            })
+            .collect();
+        for token in shared {
+            self.disown(token);
+        }
+    }
+
+    /// Takes the answer to a call of a waiting request; when it was the last one, the request goes
+    /// on.
+    pub(super) fn take_answer(&mut self, at: usize, token: u32, answer: Answer) {
+        let age = self.clock.age;
+        let Some(waiting) = self.waiting.get_mut(at) else {
+            return;
+        };
+        let Some(call) = waiting.calls.iter().position(|call| call.token == token) else {
+            return;
+        };
+        let questions = waiting.calls.swap_remove(call).questions;
+        let poller_id = waiting.poller;
+        let is_last = waiting.calls.is_empty();
+        let poller = self
+            .pollers
+            .iter_mut()
+            .find(|poller| poller.id == poller_id);
+        // A call without questions is one whose answer cannot be told from another's.
+        if let Some(poller) = poller.filter(|_| !questions.is_empty()) {
+            let result = resolver::read(&self.host, answer, questions.len());
+            poller.receive(&self.host, questions, result, age);
+        }
+        self.refresh(poller_id, false);
+        if is_last {
+            let waiting = self.waiting.swap_remove(at);
+            // The answer comes with the root's context, in Envoy too: the request has to be entered.
+            // (That fails for the stream of a client that has gone; in nginx it does nothing.)
+            if self.kind == Kind::Nginx || self.host.set_effective_context(waiting.context).is_ok()
+            {
+                self.settle(&waiting);
+            }
+        }
+    }
+
+    /// What a tick does for requests, after the polls: renders what is new and ends the waits that
+    /// are over. Afterwards the root's context is the current one again.
+    pub(super) fn serve_waiting(&mut self, root: u32) {
+        self.ask_host_for_waiting();
+        let pollers: Vec<u32> = self.pollers.iter().map(|poller| poller.id).collect();
+        for poller in pollers {
+            self.refresh(poller, true);
+        }
+        let due = self.take_due();
+        // In nginx no other context can be entered. There a request wakes by itself, guarded.
+        if due.is_empty() || self.kind == Kind::Nginx {
+            return;
+        }
+        for waiting in &due {
+            // It fails for the stream of a client that has gone.
+            if self.host.set_effective_context(waiting.context).is_ok() {
+                self.settle(waiting);
+            }
+        }
+        let _ = self.host.set_effective_context(root);
+    }
+
+    /// Asks the host's function again for what waiting requests lack.
+    fn ask_host_for_waiting(&mut self) {
+        let age = self.clock.age;
+        for poller in &mut self.pollers {
+            if poller.resolver.target != Target::HostFunction {
+                continue;
+            }
+            let mut open: Vec<EntryId> = self
+                .waiting
+                .iter()
+                .filter(|waiting| waiting.poller == poller.id)
+                .flat_map(|waiting| waiting.entries.iter().copied())
+                .filter(|id| poller.table.is_any_undecided(&[*id]))
+                .collect();
+            open.sort_unstable();
+            open.dedup();
+            poller.ask_host(&self.host, &open, age);
+        }
+    }
+
+    /// Takes out the requests that wait for no call and have what they need, and those that have
+    /// waited long enough.
+    fn take_due(&mut self) -> Vec<Waiting> {
+        let age = self.clock.age;
+        let mut due = Vec::new();
+        let mut at = 0;
+        while let Some(waiting) = self.waiting.get(at) {
+            let poller = self
+                .pollers
+                .iter()
+                .find(|poller| poller.id == waiting.poller);
+            let decided = waiting.calls.is_empty()
+                && poller.is_none_or(|poller| !poller.table.is_any_undecided(&waiting.entries));
+            // nginx wakes it without asking, so its record must be there however late that is; it
+            // also says when the request is gone.
+            let is_over = age >= waiting.deadline && self.kind == Kind::Envoy;
+            if decided || is_over {
+                due.push(self.waiting.swap_remove(at));
+            } else {
+                at = at.saturating_add(1);
+            }
+        }
+        due
+    }
+
+    /// Ends the wait of the request that is current.
+    fn settle(&mut self, waiting: &Waiting) {
+        match self.finish(waiting) {
+            Ok(()) => {
+                // A request that cannot be woken would be held until its client gives up.
+                if self.host.resume_request().is_err() {
+                    self.refuse(Refusal::Unable);
+                }
+            }
+            Err(refusal) => {
+                self.refuse(refusal);
+            }
+        }
+    }
+
+    /// Writes the fields of a request that was guarded, or says with what it is to be answered.
+    fn finish(&mut self, waiting: &Waiting) -> Result<(), Refusal> {
+        let rule = &waiting.rule;
+        let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
+        let mut slots = readies.flat_map(|ready| &ready.slots);
+        let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
+        let written = if let Some(State::Serve(fields)) = slot.map(|slot| &slot.state) {
+            request::complete(&self.host, self.kind, rule, &waiting.plan, fields)
+        } else {
+            let fields = self.last_word(waiting.poller, rule, &waiting.entries)?;
+            request::complete(&self.host, self.kind, rule, &waiting.plan, &fields)
+        };
+        written.map_err(|error| {
+            self.log_write_error(rule, error);
+            Refusal::Unable
+        })
+    }
+
+    /// Serves a request that does not wait, by what is known.
+    fn serve_now(&mut self, needs: &Needs) -> Action {
+        let fields = match self.last_word(needs.poller, &needs.rule, &needs.entries) {
+            Ok(fields) => fields,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        match request::apply(&self.host, self.kind, &needs.rule, &fields) {
+            Ok(()) => Action::Continue,
+            Err(error) => self.cannot_write(&needs.rule, error),
+        }
+    }
+
+    /// What a rule's fields are if nothing more will be known.
+    fn last_word(
+        &mut self,
+        poller: u32,
+        rule: &Rc<Rule>,
+        entries: &[EntryId],
+    ) -> Result<Vec<Field>, Refusal> {
+        let poller = self.pollers.iter().find(|known| known.id == poller);
+        let table = poller.map(|poller| &poller.table).ok_or(Refusal::Unable)?;
+        let decision = slot::decide(rule, entries, table, true);
+        if let Some(trouble) = decision.trouble {
+            let news = self
+                .slot_of(rule)
+                .is_some_and(|slot| slot.is_new_trouble(&trouble));
+            if news {
+                self.host.log(crate::Level::Warn, &trouble);
+            }
+        }
+        match decision.state {
+            State::Serve(fields) => Ok(fields),
+            State::Refuse(status) => Err(Refusal::Status(status)),
+            State::Unknown => Err(Refusal::Unable),
+        }
+    }
+}
