@@ -1,0 +1,189 @@
+//! What every vault can do: name one object in its canonical form, and read it.
+//!
+//! A backend knows nothing of caching, of policy or of references; it is asked for one object and
+//! reads it once. One backend is one file here, and one line in [`KINDS`].
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use vaultref_contract::Secret;
+use vaultref_contract::wire::FailureKind;
+
+use crate::config::{ConfigError, Fields};
+use crate::environment::Environment;
+
+#[cfg(feature = "env")]
+mod env;
+#[cfg(feature = "fs")]
+mod fs;
+#[cfg(feature = "hcv")]
+mod hcv;
+#[cfg(test)]
+mod kit;
+
+/// The backends of this build, in alphabetical order.
+pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "env")]
+    env::KIND,
+    #[cfg(feature = "fs")]
+    fs::KIND,
+    #[cfg(feature = "hcv")]
+    hcv::KIND,
+];
+
+/// A backend by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The name, as in `name: hcv` and `{vault://hcv/…}`.
+    pub name: &'static str,
+    /// Makes a vault of its fields; takes out of `Fields` what it knows.
+    pub build: Build,
+    /// Fields that a reference may set (`?prefix=`) where the vault's `allow_options` lists them.
+    /// Never one that says where to look or how to log in.
+    pub reference_options: &'static [&'static str],
+}
+
+/// Makes a backend of the fields of a vault.
+pub type Build = fn(&mut Fields, &Arc<Environment>) -> Result<Arc<dyn Backend>, ConfigError>;
+
+impl Kind {
+    /// The backend of that name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        KINDS.iter().find(|kind| kind.name == name).copied()
+    }
+}
+
+/// A vault that can be read.
+pub trait Backend: Send + Sync {
+    /// Where the vault looks, in a form that is the same for every vault of this backend that looks
+    /// there. Put before an object's path it names the object among all vaults of the backend.
+    fn scope(&self) -> Cow<'_, str>;
+
+    /// The object that is meant, in its canonical form. Reads no secret and does not wait.
+    ///
+    /// # Errors
+    /// The resource or version cannot exist in this backend, or lies outside the vault.
+    fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError>;
+
+    /// Reads the object once. The caller bounds the time.
+    fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>>;
+
+    /// A policy's pattern in the spelling of canonical paths.
+    fn pattern(&self, pattern: &str) -> String {
+        pattern.to_owned()
+    }
+
+    /// A pattern or a path in a spelling that is the same for all that a `deny` should not tell
+    /// apart.
+    fn loosely(&self, text: &str) -> String {
+        text.to_owned()
+    }
+}
+
+/// What a reference asks of a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The resource, decoded.
+    pub resource: &'a str,
+    /// The version; none means the current one.
+    pub version: Option<u64>,
+    /// Options of the reference that are among [`Kind::reference_options`] and were allowed.
+    pub options: &'a [(String, String)],
+}
+
+impl<'a> Asked<'a> {
+    /// The current version of a resource, without options.
+    #[must_use]
+    pub fn current(resource: &'a str) -> Self {
+        Self {
+            resource,
+            version: None,
+            options: &[],
+        }
+    }
+}
+
+/// One object of a backend, however it was spelled.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Object {
+    /// [`Backend::scope`] at the time of asking.
+    pub scope: String,
+    /// The canonical name beneath the scope.
+    pub path: String,
+    /// The version, if the backend has versions and one was asked for.
+    pub version: Option<u64>,
+    /// Another path by which a `deny` of the object may be written: what it is a version of
+    /// (`env`: `NAME_PREVIOUS`), or the link that leads to it (`fs`).
+    pub alias: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Reading {
+    /// The object's bytes; JSON text where the backend keeps objects.
+    pub content: Secret,
+    /// How long the backend says that it holds.
+    pub ttl: Option<Duration>,
+}
+
+impl Reading {
+    /// A reading of which the backend says no ttl.
+    #[must_use]
+    pub fn new(content: Secret) -> Self {
+        Self { content, ttl: None }
+    }
+}
+
+/// Why nothing was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReadError {
+    /// What kind of failure.
+    pub kind: ReadErrorKind,
+    /// For the operator's log: a phrase that says the cause and repeats nothing that was read.
+    pub cause: Cow<'static, str>,
+    /// How long the backend asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of [`ReadError`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReadErrorKind {
+    /// The backend, or the bounds of the vault, forbid it.
+    Denied,
+    /// No object can have such a name.
+    InvalidName,
+    /// The object does not exist, or is gone.
+    NotFound,
+    /// The backend cannot be reached, is sealed, or took too long.
+    Unavailable,
+    /// The object is none that can be used: a directory, too large.
+    WrongType,
+}
+
+impl ReadError {
+    /// An error without advice about when to come back.
+    pub fn new(kind: ReadErrorKind, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            cause: cause.into(),
+            retry_after: None,
+        }
+    }
+}
+
+impl ReadErrorKind {
+    /// The name in the contract.
+    #[must_use]
+    pub fn failure_kind(self) -> FailureKind {
+        match self {
+            Self::Denied => FailureKind::Denied,
+            Self::InvalidName => FailureKind::InvalidReference,
+            Self::NotFound => FailureKind::NotFound,
+            Self::Unavailable => FailureKind::Unavailable,
+            Self::WrongType => FailureKind::WrongType,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A configuration taken apart by hand.
+//!
+//! serde's own messages quote what they could not read, which here may be a token. A [`Node`] knows
+//! its place in the file, and its errors name the place and what is wanted, never what was found.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde_yaml_ng::Value;
+use thiserror::Error;
+use vaultref_contract::Secret;
+
+/// A value of the configuration and the place where it stands.
+pub struct Node {
+    place: String,
+    value: Value,
+    /// Comes from an environment variable, where everything is text.
+    text_only: bool,
+}
+
+impl Node {
+    /// The root of a document.
+    pub(super) fn root(value: Value) -> Self {
+        Self {
+            place: String::new(),
+            value,
+            text_only: false,
+        }
+    }
+
+    /// A field that an environment variable gives.
+    pub(super) fn variable(name: String, value: &Secret) -> Result<Self, ConfigError> {
+        let text = value
+            .expose_text()
+            .ok_or_else(|| ConfigError::new(&name, "is not UTF-8"))?;
+        Ok(Self {
+            value: Value::String(text.to_owned()),
+            place: name,
+            text_only: true,
+        })
+    }
+
+    /// An error at this place.
+    #[must_use]
+    pub fn error(&self, problem: impl Into<String>) -> ConfigError {
+        ConfigError::new(&self.place, problem)
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether it is a mapping.
+    pub(super) fn is_mapping(&self) -> bool {
+        self.value.is_mapping()
+    }
+
+    /// A mapping's members.
+    ///
+    /// # Errors
+    /// It is none, or has a name that is no text.
+    pub fn fields(self) -> Result<Fields, ConfigError> {
+        let Value::Mapping(members) = self.value else {
+            return Err(self.error("must be a mapping"));
+        };
+        let mut fields = Fields::empty(self.place);
+        for (name, value) in members {
+            let Value::String(name) = name else {
+                return Err(ConfigError::new(
+                    &fields.place,
+                    "has a name that is no text",
+                ));
+            };
+            // `token:` with nothing behind it says nothing, as in Kong's own files.
+            if !value.is_null() {
+                let place = match fields.place.as_str() {
+                    "" => name.clone(),
+                    parent => format!("{parent}.{name}"),
+                };
+                fields.members.push((
+                    name,
+                    Self {
+                        place,
+                        value,
+                        text_only: self.text_only,
+                    },
+                ));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// A list's items.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn list(self) -> Result<Vec<Self>, ConfigError> {
+        let Value::Sequence(items) = self.value else {
+            return Err(self.error("must be a list"));
+        };
+        let items = items.into_iter().enumerate().map(|(index, value)| Self {
+            place: format!("{}[{index}]", self.place),
+            value,
+            text_only: self.text_only,
+        });
+        Ok(items.collect())
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn text(&self) -> Result<String, ConfigError> {
+        match &self.value {
+            Value::String(text) => Ok(text.clone()),
+            _ => Err(self.error("must be text")),
+        }
+    }
+
+    /// A text that says how a vault is used.
+    ///
+    /// # Errors
+    /// It is no text, or a reference.
+    pub fn setting(&self) -> Result<String, ConfigError> {
+        let text = self.text()?;
+        if text.starts_with("{vault://") {
+            return Err(self.error("a reference in a vault's own field is not supported yet"));
+        }
+        Ok(text)
+    }
+
+    /// A text that is secret.
+    ///
+    /// # Errors
+    /// As [`Node::setting`].
+    pub fn secret(&self) -> Result<Secret, ConfigError> {
+        self.setting().map(Secret::from)
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn texts(self) -> Result<Vec<String>, ConfigError> {
+        self.list()?.iter().map(Self::text).collect()
+    }
+
+    /// One of some words.
+    ///
+    /// # Errors
+    /// It is another; the message lists the words.
+    pub fn word(&self, words: &[&'static str]) -> Result<&'static str, ConfigError> {
+        let given = self.value.as_str();
+        words
+            .iter()
+            .find(|word| given == Some(**word))
+            .copied()
+            .ok_or_else(|| self.error(format!("must be one of {}", words.join(", "))))
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// It is none, or out of the range.
+    pub fn integer(&self, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
+        let number = match &self.value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) if self.text_only => text.parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = range.into_inner();
+                self.error(format!("must be a whole number from {least} to {most}"))
+            })
+    }
+
+    /// True or false.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn boolean(&self) -> Result<bool, ConfigError> {
+        match &self.value {
+            Value::Bool(value) => Ok(*value),
+            Value::String(text) if self.text_only && text == "true" => Ok(true),
+            Value::String(text) if self.text_only && text == "false" => Ok(false),
+            _ => Err(self.error("must be true or false")),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.place)
+    }
+}
+
+/// The members of a mapping; each is taken out once, and what remains is an error.
+#[derive(Debug)]
+pub struct Fields {
+    place: String,
+    members: Vec<(String, Node)>,
+}
+
+impl Fields {
+    /// No members.
+    pub(super) fn empty(place: String) -> Self {
+        Self {
+            place,
+            members: Vec::new(),
+        }
+    }
+
+    /// Adds a member unless it is there.
+    pub(super) fn add_missing(&mut self, name: &str, node: Node) {
+        if !self.has(name) {
+            self.members.push((name.to_owned(), node));
+        }
+    }
+
+    /// Whether there is a member of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(known, _)| known == name)
+    }
+
+    /// Takes a member out.
+    pub fn take(&mut self, name: &str) -> Option<Node> {
+        let at = self.members.iter().position(|(known, _)| known == name)?;
+        Some(self.members.remove(at).1)
+    }
+
+    /// Takes a member out that must be there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn require(&mut self, name: &str) -> Result<Node, ConfigError> {
+        self.take(name)
+            .ok_or_else(|| self.error(format!("the field '{name}' is missing")))
+    }
+
+    /// An error at the mapping's own place.
+    #[must_use]
+    pub fn error(&self, problem: impl Into<String>) -> ConfigError {
+        ConfigError::new(&self.place, problem)
+    }
+
+    /// All members must have been taken.
+    ///
+    /// # Errors
+    /// Names the first that was not.
+    pub fn finish(self) -> Result<(), ConfigError> {
+        self.members
+            .first()
+            .map_or(Ok(()), |(_, node)| Err(node.error("unknown field")))
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+#[error("{}{problem}", if place.is_empty() { String::new() } else { format!("{place}: ") })]
+pub struct ConfigError {
+    place: String,
+    problem: String,
+}
+
+impl ConfigError {
+    /// An error at a place: a file, a path in it, a variable.
+    pub fn new(place: &str, problem: impl Into<String>) -> Self {
+        Self {
+            place: place.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The same error in a file.
+    #[must_use]
+    pub(super) fn in_file(self, file: &str) -> Self {
+        let place = match self.place.as_str() {
+            "" => file.to_owned(),
+            place => format!("{file}: {place}"),
+        };
+        Self { place, ..self }
+    }
+}

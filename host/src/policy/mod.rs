@@ -1,0 +1,236 @@
+//! Who a client is, and which objects it may read.
+//!
+//! Both are decided on what is true of the matter, not on how it is spelled: a peer by what the
+//! kernel says of the socket, an object by its canonical form. Nothing is allowed that is not
+//! listed, and a `deny` holds against every vault of a backend that reaches the object.
+
+mod glob;
+
+use std::sync::Arc;
+
+use vaultref_contract::{ReferenceText, Secret};
+
+use crate::backend::Object;
+use crate::vault::Vault;
+use glob::Glob;
+
+/// The clients of a configuration. Without any, our own user is served on the Unix socket alone.
+#[derive(Debug, Default)]
+pub struct Clients(Vec<Arc<Client>>);
+
+/// A client: how it is known, and what it may read.
+#[derive(Debug)]
+pub struct Client {
+    /// What it is called in logs.
+    pub name: String,
+    /// The user or group that it must run as.
+    pub peer: Option<Peer>,
+    /// One of which it must show; none means that it needs none.
+    pub tokens: Vec<Token>,
+    /// What it may read.
+    pub allow: Vec<Pattern>,
+    /// What it may not read, whatever `allow` says.
+    pub deny: Vec<Pattern>,
+}
+
+/// Who is at the other end of a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The user; none means any.
+    pub uid: Option<u32>,
+    /// The group; none means any.
+    pub gid: Option<u32>,
+}
+
+/// A token of a client.
+#[derive(Debug)]
+pub enum Token {
+    /// It stands in the configuration.
+    Given(Secret),
+    /// It is read from a vault.
+    Reference(ReferenceText),
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A process on this machine, over loopback.
+    Tcp,
+    /// A process on this machine, of this user and group.
+    Unix {
+        /// The user, as the kernel says.
+        uid: u32,
+        /// The group, as the kernel says.
+        gid: u32,
+    },
+}
+
+/// Whose rules hold for a call.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// The daemon's own user, the command line, an embedder that trusts its guest.
+    All,
+    /// A client of the configuration.
+    Client(Arc<Client>),
+}
+
+impl Clients {
+    /// The clients as listed.
+    #[must_use]
+    pub fn new(clients: Vec<Client>) -> Self {
+        Self(clients.into_iter().map(Arc::new).collect())
+    }
+
+    /// Whether there is none, so that our own user alone is served.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in the configuration's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.0.iter()
+    }
+}
+
+impl Client {
+    /// Whether the origin is one that this client may come from: with a `peer`, that peer; without
+    /// a token, never TCP.
+    #[must_use]
+    pub fn comes_from(&self, origin: Origin) -> bool {
+        match (self.peer, origin) {
+            (None, Origin::Tcp | Origin::Unix { .. }) => !self.tokens.is_empty(),
+            (Some(_), Origin::Tcp) => false,
+            (Some(peer), Origin::Unix { uid, gid }) => {
+                peer.uid.is_none_or(|known| known == uid)
+                    && peer.gid.is_none_or(|known| known == gid)
+            }
+        }
+    }
+
+    fn permits(&self, vault: &Vault, object: &Object, key: Option<&str>) -> bool {
+        self.allow
+            .iter()
+            .any(|pattern| pattern.allows(vault, object, key))
+            && !self
+                .deny
+                .iter()
+                .any(|pattern| pattern.denies(vault, object, key))
+    }
+}
+
+impl Access {
+    /// Whether the object, or what stands under a key of it, may be read.
+    #[must_use]
+    pub fn permits(&self, vault: &Vault, object: &Object, key: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Client(client) => client.permits(vault, object, key),
+        }
+    }
+
+    /// What the client is called in logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::All => "own user",
+            Self::Client(client) => &client.name,
+        }
+    }
+}
+
+/// A line of `allow` or `deny`: `"<vault>/<glob>"`.
+#[derive(Debug)]
+pub struct Pattern {
+    vault: Arc<Vault>,
+    glob: Glob,
+    /// The same, blind to what a `deny` does not tell apart.
+    loose: Glob,
+}
+
+impl Pattern {
+    /// The objects of a vault whose path, or path, `/` and key, are of a pattern.
+    #[must_use]
+    pub fn new(vault: &Arc<Vault>, glob: &str) -> Self {
+        Self {
+            glob: Glob::new(vault.backend().pattern(glob)),
+            loose: Glob::new(vault.backend().loosely(glob)),
+            vault: Arc::clone(vault),
+        }
+    }
+
+    fn allows(&self, vault: &Vault, object: &Object, key: Option<&str>) -> bool {
+        self.vault.name() == vault.name()
+            && (self.glob.matches(&object.path)
+                || key.is_some_and(|key| {
+                    self.glob
+                        .matches(&format!("{}/{}", object.path, plain_key(key)))
+                }))
+    }
+
+    fn denies(&self, vault: &Vault, object: &Object, key: Option<&str>) -> bool {
+        if self.vault.kind().name != vault.kind().name {
+            return false;
+        }
+        let scope = self.vault.backend().scope();
+        [Some(&object.path), object.alias.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|path| {
+                let place = format!("{}{path}", object.scope);
+                // Another vault may show the same object in another shape (a KV v1 vault on a v2
+                // mount), in which keys have other names: there a denied key denies all of it.
+                let same_shape = object.scope == scope || !place.starts_with(&*scope);
+                self.covers(&scope, &place, key.filter(|_| same_shape))
+            })
+    }
+
+    /// Whether the pattern, taken in `scope`, is of the object at `place` or of a part of it that
+    /// the access would give out.
+    fn covers(&self, scope: &str, place: &str, key: Option<&str>) -> bool {
+        let backend = self.vault.backend();
+        let matches = |text: &str| {
+            text.strip_prefix(scope)
+                .is_some_and(|text| self.loose.matches(&backend.loosely(text)))
+        };
+        if matches(place) {
+            return true;
+        }
+        let Some(key) = key else {
+            // The whole object holds whatever is below it.
+            let below = format!("{place}/");
+            return match below.strip_prefix(scope) {
+                Some(below) => self.loose.could_start_with(&backend.loosely(below)),
+                None => scope.starts_with(&below),
+            };
+        };
+        let mut path = place.to_owned();
+        let tokens = tokens(key).any(|token| {
+            path.push('/');
+            path.push_str(&token);
+            matches(&path)
+        });
+        tokens || matches(&format!("{place}/{key}"))
+    }
+}
+
+/// A key as it stands in patterns: `/db/password`, a JSON pointer, counts as `db/password`.
+fn plain_key(key: &str) -> String {
+    tokens(key).collect::<Vec<_>>().join("/")
+}
+
+/// The names that lead from the object to the key, whether it is read as one name or as a pointer.
+fn tokens(key: &str) -> impl Iterator<Item = String> {
+    let pointer = key.strip_prefix('/');
+    let is_pointer = pointer.is_some();
+    pointer.unwrap_or(key).split('/').map(move |token| {
+        if is_pointer {
+            token.replace("~1", "/").replace("~0", "~")
+        } else {
+            token.to_owned()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The life of one object: fresh, due, bridging an outage, gone.
+//!
+//! | the last read said | a value that was there before |
+//! | --- | --- |
+//! | `unavailable` | stays in use, as stale, until `resurrect_ttl` after its ttl |
+//! | `not-found` | stays in use, as stale, until a second read says so too, at most [`GRACE`] later |
+//! | `denied`, `wrong-type` | is dropped at once |
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use vaultref_contract::Secret;
+use vaultref_contract::wire::{Failure, FailureKind, Lifetime, Revision};
+
+use super::ask::Ask;
+use super::{Revisions, failure};
+use crate::backend::{ReadError, ReadErrorKind, Reading};
+use crate::value::{Content, Selector};
+use crate::vault::Settings;
+
+/// How long after a first `not-found` the second read comes at the latest, if somebody asks. It
+/// covers a writer that removes a file and writes it anew.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest that a backend's `retry_after` is heeded.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// `fresh_for` of a value that is never due.
+const NEVER: u64 = u32::MAX as u64;
+
+/// For how long values and failures hold for one reference.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    ttl: Option<Duration>,
+    neg_ttl: Duration,
+    resurrect_ttl: Duration,
+    min_ttl: Duration,
+    max_ttl: Option<Duration>,
+    shortened: bool,
+}
+
+impl Terms {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            ttl: settings.ttl,
+            neg_ttl: settings.neg_ttl,
+            resurrect_ttl: settings.resurrect_ttl,
+            min_ttl: settings.min_ttl,
+            max_ttl: settings.max_ttl.or(settings.ttl),
+            shortened: false,
+        }
+    }
+
+    /// Zero means 'never again', which shortens nothing.
+    pub(super) fn shorten_ttl(&mut self, ttl: Duration, settings: &Settings) {
+        if ttl.is_zero() || settings.ttl.is_some_and(|own| own <= ttl) {
+            return;
+        }
+        self.ttl = Some(ttl.max(settings.min_ttl));
+        self.shortened = true;
+    }
+
+    pub(super) fn shorten_neg_ttl(&mut self, neg_ttl: Duration, settings: &Settings) {
+        // A reference must not make the daemon ask a failing backend without pause.
+        let least = settings.min_ttl.min(settings.neg_ttl);
+        self.neg_ttl = self.neg_ttl.min(neg_ttl.max(least));
+    }
+
+    pub(super) fn shorten_resurrect_ttl(&mut self, resurrect_ttl: Duration) {
+        self.resurrect_ttl = self.resurrect_ttl.min(resurrect_ttl);
+    }
+
+    /// The ttl of a value of which the backend says `given`.
+    fn ttl(&self, given: Option<Duration>) -> Option<Duration> {
+        let Some(given) = given else { return self.ttl };
+        let held = self
+            .max_ttl
+            .map_or(given, |most| given.min(most))
+            .max(self.min_ttl);
+        match self.ttl {
+            Some(own) if self.shortened => Some(own.min(held)),
+            _ => Some(held),
+        }
+    }
+}
+
+/// What is known of one object.
+#[derive(Default)]
+pub(super) struct Entry {
+    /// The read that runs, if one does.
+    pub(super) flight: Option<watch::Receiver<bool>>,
+    good: Option<Good>,
+    failed: Option<Failed>,
+}
+
+struct Good {
+    content: Content,
+    /// What the backend says of how long it holds.
+    ttl: Option<Duration>,
+    read_at: Instant,
+    selections: Selections,
+}
+
+/// The values that references have chosen of an object, with their names.
+pub(super) type Selections = HashMap<Selector, Selected>;
+
+/// A value and its name.
+pub(super) struct Selected {
+    pub(super) secret: Secret,
+    pub(super) revision: Revision,
+}
+
+struct Failed {
+    error: ReadError,
+    /// The last read.
+    at: Instant,
+    /// The first read that failed so.
+    since: Instant,
+}
+
+/// What an entry says to a reference.
+pub(super) enum Answer<'a> {
+    Failed(Failure),
+    Value {
+        value: &'a Selected,
+        lifetime: Lifetime,
+    },
+}
+
+impl Entry {
+    /// Whether a reference needs a read now.
+    pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
+        let terms = &ask.terms;
+        match (&self.failed, &mut self.good) {
+            (Some(failed), good) => now >= failed.again_at(terms, good.is_some()),
+            (None, Some(good)) => {
+                good.expires_at(terms).is_some_and(|expiry| now >= expiry)
+                    // A key that is missing is a failure like others.
+                    || (now >= good.read_at + terms.neg_ttl
+                        && good.select(&ask.selector, revisions).is_err())
+            }
+            (None, None) => true,
+        }
+    }
+
+    /// What there is for a reference. `missing` stands for what is still being read.
+    pub(super) fn answer(
+        &mut self,
+        ask: &Ask,
+        now: Instant,
+        missing: FailureKind,
+        revisions: &Revisions,
+    ) -> Answer<'_> {
+        let terms = &ask.terms;
+        let reading = self.flight.is_some();
+        let failed = self.failed.as_ref();
+        let bridge_end = self.good.as_ref().and_then(|good| match failed {
+            Some(failed) if failed.error.kind == ReadErrorKind::NotFound => {
+                // A grace for what is in use, not for what is too old to be.
+                let grace = failed.since + GRACE;
+                Some(good.usable_until(terms).map_or(grace, |end| end.min(grace)))
+            }
+            _ => good.usable_until(terms),
+        });
+        let usable = self.good.is_some() && bridge_end.is_none_or(|end| now < end);
+        if !usable {
+            return Answer::Failed(match failed {
+                Some(failed) => failed.as_failure(terms, now),
+                None if reading || self.good.is_some() => failure(missing, None),
+                None => failure(FailureKind::Unavailable, None),
+            });
+        }
+        let Some(good) = self.good.as_mut() else {
+            return Answer::Failed(failure(missing, None));
+        };
+        let expiry = good.expires_at(terms);
+        let fresh = failed.is_none() && expiry.is_none_or(|expiry| now < expiry);
+        let again = (good.read_at + terms.neg_ttl).saturating_duration_since(now);
+        let lifetime = Lifetime {
+            fresh_for: match expiry {
+                _ if !fresh => 0,
+                Some(expiry) => (expiry - now).as_secs(),
+                None => NEVER,
+            },
+            usable_for: bridge_end
+                .map_or(terms.resurrect_ttl, |end| end - now)
+                .as_secs(),
+            stale: !fresh,
+        };
+        match good.select(&ask.selector, revisions) {
+            Ok(value) => Answer::Value { value, lifetime },
+            Err(kind) => Answer::Failed(failure(kind, Some(whole_seconds(again)))),
+        }
+    }
+
+    /// Takes in what a read gave.
+    pub(super) fn record(
+        &mut self,
+        result: Result<Reading, ReadError>,
+        now: Instant,
+        revisions: &Revisions,
+    ) {
+        match result {
+            Ok(reading) => {
+                let before = self.good.take().map(|good| good.selections);
+                let content = Content::new(reading.content);
+                let selections = renewed(before.unwrap_or_default(), &content, revisions);
+                self.failed = None;
+                self.good = Some(Good {
+                    content,
+                    ttl: reading.ttl,
+                    read_at: now,
+                    selections,
+                });
+            }
+            Err(error) => self.record_failure(error, now),
+        }
+    }
+
+    fn record_failure(&mut self, error: ReadError, now: Instant) {
+        let gone = match &mut self.failed {
+            Some(failed) if failed.error.kind == ReadErrorKind::NotFound => Some(failed),
+            _ => None,
+        };
+        match (error.kind, gone) {
+            // An outage neither ends nor lengthens the grace of what was not found.
+            (ReadErrorKind::Unavailable, Some(failed)) if self.good.is_some() => {
+                failed.at = now;
+                return;
+            }
+            (ReadErrorKind::Unavailable, _) | (ReadErrorKind::NotFound, None) => {}
+            (
+                ReadErrorKind::Denied
+                | ReadErrorKind::InvalidName
+                | ReadErrorKind::NotFound
+                | ReadErrorKind::WrongType,
+                _,
+            ) => self.good = None,
+        }
+        self.failed = Some(Failed {
+            error,
+            at: now,
+            since: now,
+        });
+    }
+
+    /// Whether there is a value that could still be of use.
+    pub(super) fn has_value(&self) -> bool {
+        self.good.is_some()
+    }
+
+    /// The cause of the last failure, in words.
+    pub(super) fn cause(&self, kind: FailureKind) -> Cow<'static, str> {
+        match &self.failed {
+            Some(failed) => failed.error.cause.clone(),
+            None => match kind {
+                FailureKind::KeyNotFound => "the object has no such key".into(),
+                FailureKind::WrongType => {
+                    "the object is no JSON object, the value no text, or the text no base64".into()
+                }
+                _ => "it was not read in time".into(),
+            },
+        }
+    }
+}
+
+impl Good {
+    fn expires_at(&self, terms: &Terms) -> Option<Instant> {
+        terms.ttl(self.ttl).map(|ttl| self.read_at + ttl)
+    }
+
+    fn usable_until(&self, terms: &Terms) -> Option<Instant> {
+        self.expires_at(terms)
+            .map(|expiry| expiry + terms.resurrect_ttl)
+    }
+
+    fn select(
+        &mut self,
+        selector: &Selector,
+        revisions: &Revisions,
+    ) -> Result<&Selected, FailureKind> {
+        // (Two look-ups: a borrow that is returned early cannot be given up again.)
+        if !self.selections.contains_key(selector) {
+            let secret = self.content.select(selector)?;
+            let revision = revisions.next();
+            self.selections
+                .insert(selector.clone(), Selected { secret, revision });
+        }
+        self.selections
+            .get(selector)
+            .ok_or(FailureKind::KeyNotFound)
+    }
+}
+
+/// The same choices of a new reading. A value that has not changed keeps its name.
+fn renewed(before: Selections, content: &Content, revisions: &Revisions) -> Selections {
+    let chosen = before.into_iter().filter_map(|(selector, old)| {
+        let secret = content.select(&selector).ok()?;
+        let revision = if secret.same_as(old.secret.expose()) {
+            old.revision
+        } else {
+            revisions.next()
+        };
+        Some((selector, Selected { secret, revision }))
+    });
+    chosen.collect()
+}
+
+impl Failed {
+    /// When the backend may be asked again.
+    fn again_at(&self, terms: &Terms, in_use: bool) -> Instant {
+        let wait = match self.error.kind {
+            ReadErrorKind::NotFound if in_use => terms.neg_ttl.min(GRACE),
+            _ => terms.neg_ttl,
+        };
+        let asked = self
+            .error
+            .retry_after
+            .unwrap_or_default()
+            .min(MAX_RETRY_AFTER);
+        self.at + wait.max(asked)
+    }
+
+    fn as_failure(&self, terms: &Terms, now: Instant) -> Failure {
+        let wait = self.again_at(terms, false).saturating_duration_since(now);
+        failure(self.error.kind.failure_kind(), Some(whole_seconds(wait)))
+    }
+}
+
+fn whole_seconds(time: Duration) -> u32 {
+    let seconds = time.as_millis().div_ceil(1000);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}

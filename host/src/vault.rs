@@ -1,0 +1,131 @@
+//! A configured vault: a backend, the name under which references reach it, and for how long its
+//! values hold.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::backend::{Backend, Kind};
+
+/// How many reads of one vault run at a time. What is over it waits its turn within its own time, so
+/// that one slow vault keeps neither others nor the daemon from working.
+const CONCURRENT_READS: usize = 32;
+
+/// A vault that references can name.
+pub struct Vault {
+    name: String,
+    kind: Kind,
+    backend: Arc<dyn Backend>,
+    settings: Settings,
+    pub(crate) reads: Semaphore,
+}
+
+impl Vault {
+    /// Puts a vault together.
+    #[must_use]
+    pub fn new(name: String, kind: Kind, backend: Arc<dyn Backend>, settings: Settings) -> Self {
+        Self {
+            name,
+            kind,
+            backend,
+            settings,
+            reads: Semaphore::new(CONCURRENT_READS),
+        }
+    }
+
+    /// What references say: the prefix, or the backend's own name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kind of its backend.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What reads it.
+    #[must_use]
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// For how long its values hold.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vault({} of {})", self.name, self.kind.name)
+    }
+}
+
+/// The fields that every vault has.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a value is fresh; none: it is never read again on its own.
+    pub ttl: Option<Duration>,
+    /// How long a failure is remembered.
+    pub neg_ttl: Duration,
+    /// How long after its ttl a value bridges an outage.
+    pub resurrect_ttl: Duration,
+    /// The least ttl that a reference or the backend can bring about.
+    pub min_ttl: Duration,
+    /// The largest ttl that the backend can bring about; none: the vault's own ttl.
+    pub max_ttl: Option<Duration>,
+    /// Values are base64 text.
+    pub base64_decode: bool,
+    /// How long one read may take.
+    pub timeout: Duration,
+    /// The fields that a reference may set.
+    pub allow_options: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: Some(Duration::from_secs(300)),
+            neg_ttl: Duration::from_secs(5),
+            resurrect_ttl: Duration::from_secs(86_400),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: None,
+            base64_decode: false,
+            timeout: Duration::from_secs(5),
+            allow_options: Vec::new(),
+        }
+    }
+}
+
+/// The vaults of a configuration by name.
+#[derive(Clone, Debug, Default)]
+pub struct Vaults(BTreeMap<String, Arc<Vault>>);
+
+impl Vaults {
+    /// Adds a vault, unless its name is taken. Says whether it was added.
+    #[must_use]
+    pub fn add(&mut self, vault: Vault) -> bool {
+        let free = !self.0.contains_key(vault.name());
+        if free {
+            self.0.insert(vault.name().to_owned(), Arc::new(vault));
+        }
+        free
+    }
+
+    /// The vault of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Vault>> {
+        self.0.get(name)
+    }
+
+    /// All of them, in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Vault>> {
+        self.0.values()
+    }
+}
