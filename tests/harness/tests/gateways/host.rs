@@ -1,0 +1,364 @@
+//! The rest of the ABI, the same in both profiles, and what tests look at.
+
+use std::sync::{Arc, Mutex};
+
+use vaultref_harness::{
+    Callback, ForeignCaller, Gateway, LogLevel, Metric, Plugin, Request, Status,
+};
+
+use crate::support::{Guest, SECOND, SOON, assert_logged, buffer, lines, nginx, tick};
+
+fn start(guest: Guest) -> Gateway {
+    Gateway::builder(&guest.compile())
+        .start()
+        .expect("it starts")
+}
+
+#[test]
+fn gateway_can_be_moved_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Gateway>();
+}
+
+#[test]
+fn clock_is_in_the_tests_hand() {
+    let guest = Guest::new()
+        .on("configure", |g| g.note("set", tick(1000)))
+        .on("tick", |g| {
+            "(i64.store (i32.const 40) (i64.const 0))
+         (drop (call $proxy_get_current_time_nanoseconds (i32.const 40)))"
+                .to_owned()
+                + &g.note(
+                    "second",
+                    "(i32.wrap_i64 (i64.rem_u (i64.div_u (i64.load (i32.const 40))
+                 (i64.const 1000000000)) (i64.const 60)))",
+                )
+        });
+    let mut gateway = start(guest);
+    gateway.advance(SECOND / 2);
+    assert_eq!(lines(&gateway), ["set=0"]);
+    gateway.advance(SECOND * 2);
+    assert_eq!(lines(&gateway), ["set=0", "second=1", "second=2"]);
+}
+
+#[test]
+fn tick_period_is_replaced_and_ended_in_envoy() {
+    let guest = Guest::new()
+        .on("configure", |g| g.note("set", tick(1000)))
+        .on("tick", |g| {
+            "(global.set $x (i32.add (global.get $x) (i32.const 1)))".to_owned()
+                + &g.note(
+                    "next",
+                    "(call $proxy_set_tick_period_milliseconds
+                 (select (i32.const 0) (i32.const 100) (i32.eq (global.get $x) (i32.const 3))))",
+                )
+        });
+    let mut gateway = start(guest);
+    gateway.advance(SECOND * 10);
+    assert_eq!(gateway.calls_of(Callback::Tick).len(), 3);
+    assert_eq!(gateway.host_calls("proxy_set_tick_period_milliseconds"), 4);
+}
+
+#[test]
+fn metrics_are_counted_over_all_vms() {
+    let guest = Guest::new().on("request_headers", |g| {
+        let names = [g.text("count"), g.text("level"), g.text("times")];
+        let define = |kind: usize, name: &str| {
+            format!(
+                "(drop (call $proxy_define_metric (i32.const {kind}) {name} (i32.const {})))",
+                40 + kind * 4
+            )
+        };
+        let of = |kind: usize| format!("(i32.load (i32.const {}))", 40 + kind * 4);
+        (0..3)
+            .map(|kind| define(kind, &names[kind]))
+            .collect::<String>()
+            + &g.note(
+                "count",
+                format!("(call $proxy_increment_metric {} (i64.const 2))", of(0)),
+            )
+            + &g.note(
+                "level",
+                format!("(call $proxy_record_metric {} (i64.const 7))", of(1)),
+            )
+            + &g.note(
+                "lower",
+                format!("(call $proxy_increment_metric {} (i64.const -3))", of(1)),
+            )
+            + &g.note(
+                "times",
+                format!("(call $proxy_record_metric {} (i64.const 9))", of(2)),
+            )
+            + &g.note(
+                "wrong",
+                format!("(call $proxy_increment_metric {} (i64.const 1))", of(2)),
+            )
+            + &g.note(
+                "none",
+                "(call $proxy_get_metric (i32.const 99) (i32.const 64))",
+            )
+            + &g.note(
+                "read",
+                format!("(call $proxy_get_metric {} (i32.const 64))", of(1)),
+            )
+            + &g.note("value", "(i32.load (i32.const 64))")
+    });
+    let mut gateway = Gateway::builder(&guest.compile())
+        .workers(2)
+        .start()
+        .unwrap();
+    gateway.request(0, Request::get("/"));
+    gateway.request(1, Request::get("/"));
+    assert_eq!(gateway.metrics()["count"], Metric::Counter(4));
+    assert_eq!(gateway.metrics()["level"], Metric::Gauge(4));
+    assert_eq!(gateway.metrics()["times"], Metric::Histogram(vec![9, 9]));
+    for line in ["wrong=2", "none=1", "value=4"] {
+        assert_logged(&gateway, line);
+    }
+}
+
+#[test]
+fn queues_tell_their_owner() {
+    let guest = Guest::new()
+        .on("configure", |g| {
+            let name = g.text("q");
+            g.note(
+                "register",
+                format!("(call $proxy_register_shared_queue {name} (i32.const 40))"),
+            )
+        })
+        .on("request_headers", |g| {
+            let (vm, name, item) = (g.text("v"), g.text("q"), g.text("item"));
+            g.note(
+                "resolve",
+                format!("(call $proxy_resolve_shared_queue {vm} {name} (i32.const 44))"),
+            ) + &g.note(
+                "enqueue",
+                format!("(call $proxy_enqueue_shared_queue (i32.load (i32.const 44)) {item})"),
+            ) + &g.note(
+                "none",
+                format!("(call $proxy_enqueue_shared_queue (i32.const 9) {item})"),
+            )
+        })
+        .on("queue_ready", |g| {
+            let take =
+                "(call $proxy_dequeue_shared_queue (local.get $b) (i32.const 16) (i32.const 20))";
+            g.show("item", take) + &g.note("empty", take)
+        });
+    let mut gateway = Gateway::builder(&guest.compile())
+        .plugin(Plugin::new("p").vm_id("v"))
+        .start()
+        .unwrap();
+    gateway.request(0, Request::get("/"));
+    for line in [
+        "register=0",
+        "resolve=0",
+        "enqueue=0",
+        "none=1",
+        "item=item",
+        "empty=7",
+    ] {
+        assert_logged(&gateway, line);
+    }
+}
+
+#[test]
+fn foreign_function_answers_and_the_host_calls_back() {
+    let kept: Arc<Mutex<Option<ForeignCaller>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    let functions = move |caller: &ForeignCaller, name: &str, arguments: &[u8]| match name {
+        "echo" => {
+            *keep.lock().unwrap() = Some(caller.clone());
+            Ok(arguments.to_vec())
+        }
+        "bad" => Err(Status::BadArgument),
+        _ => Err(Status::NotFound),
+    };
+    let guest = Guest::new()
+        .on("request_headers", |g| {
+            let (echo, bad, none) = (
+                g.foreign("echo", "hello"),
+                g.foreign("bad", ""),
+                g.foreign("none", ""),
+            );
+            g.show("echo", echo) + &g.note("bad", bad) + &g.note("none", none)
+        })
+        .on("foreign_function", |g| {
+            g.note("context", "(local.get $a)")
+                + &g.note("function", "(local.get $b)")
+                + &g.note("size", "(local.get $c)")
+                + &g.show("arguments", buffer(8))
+        });
+    let mut gateway = Gateway::builder(&guest.compile())
+        .foreign(Arc::new(functions))
+        .start()
+        .unwrap();
+    gateway.request(0, Request::get("/"));
+    for line in ["echo=hello", "bad=2", "none=1"] {
+        assert_logged(&gateway, line);
+    }
+    let caller = kept.lock().unwrap().take().unwrap();
+    std::thread::spawn(move || caller.notify(5, "news"));
+    gateway
+        .run_until(
+            |gateway| !gateway.calls_of(Callback::ForeignFunction).is_empty(),
+            SOON,
+        )
+        .unwrap();
+    for line in ["context=1", "function=5", "size=4", "arguments=news"] {
+        assert_logged(&gateway, line);
+    }
+}
+
+#[test]
+fn log_level_is_what_the_builder_says() {
+    let guest = Guest::new().on("configure", |g| {
+        g.note("get", "(call $proxy_get_log_level (i32.const 40))")
+            + &g.note("level", "(i32.load (i32.const 40))")
+    });
+    let gateway = Gateway::builder(&guest.compile())
+        .log_level(LogLevel::Warn)
+        .start()
+        .unwrap();
+    assert_logged(&gateway, "level=3");
+}
+
+#[test]
+fn grpc_is_unimplemented_in_envoy() {
+    let guest = Guest::new().on("configure", |g| {
+        g.note("cancel", "(call $proxy_grpc_cancel (i32.const 1))")
+    });
+    assert_logged(&start(guest), "cancel=12");
+}
+
+#[test]
+fn addresses_beyond_the_memory_are_refused_not_fatal() {
+    let guest = Guest::new().on("configure", |g| {
+        g.note(
+            "read",
+            "(call $proxy_set_property (i32.const -8) (i32.const 64) (i32.const 0) (i32.const 0))",
+        ) + &g.note(
+            "write",
+            "(call $proxy_get_current_time_nanoseconds (i32.const -4))",
+        )
+    });
+    let gateway = start(guest);
+    assert_logged(&gateway, "read=6");
+    assert_logged(&gateway, "write=6");
+}
+
+#[test]
+fn wasi_has_environment_clock_random_and_output() {
+    let fields = r#"
+      (func $wasi
+        (drop (call $environ_sizes_get (i32.const 40) (i32.const 44)))
+        (drop (call $environ_get (i32.const 48) (i32.const 512)))
+        (i32.store (i32.const 64) (i32.load (i32.const 48)))
+        (i32.store (i32.const 68) (i32.load (i32.const 44)))
+        (drop (call $fd_write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 72)))
+        (drop (call $random_get (i32.const 80) (i32.const 8)))
+        (drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 96))))"#;
+    let imports = r#"(module
+      (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))"#;
+    let guest = Guest::new()
+        .on("configure", |g| {
+            "(call $wasi)".to_owned()
+                + &g.note("random", "(i64.ne (i64.load (i32.const 80)) (i64.const 0))")
+                + &g.note(
+                    "clock",
+                    "(i64.gt_u (i64.load (i32.const 96)) (i64.const 0))",
+                )
+        })
+        .on("request_headers", |_| {
+            "(call $proc_exit (i32.const 3))".into()
+        })
+        .with(fields);
+    let wat = guest.wat().replacen("(module", imports, 1);
+    let module = vaultref_harness::Module::compile(wat).unwrap();
+    let mut gateway = Gateway::builder(&module)
+        .env("A", "1")
+        .env("B", "2")
+        .start()
+        .unwrap();
+    assert_logged(&gateway, "A=1\0B=2\0");
+    assert_eq!(gateway.logs()[0].level, LogLevel::Error);
+    assert_logged(&gateway, "random=1");
+    assert_logged(&gateway, "clock=1");
+    gateway.request(0, Request::get("/"));
+    assert!(gateway.has_logged("proc_exit(3)"));
+}
+
+#[test]
+fn initialize_runs_before_everything_and_start_where_it_is_missing() {
+    for name in ["_initialize", "_start"] {
+        let guest = Guest::new()
+            .on("context_create", |g| {
+                g.note("initialized", "(global.get $x)")
+            })
+            .with(&format!(
+                "(func (export \"{name}\") (global.set $x (i32.const 7)))"
+            ));
+        assert_logged(&start(guest), "initialized=7");
+    }
+}
+
+#[test]
+fn fuel_is_exact_and_repeatable() {
+    let guest = || {
+        Guest::new().on("request_headers", |g| {
+            let set = g.replace("x", "y");
+            g.note("set", set)
+        })
+    };
+    let module = guest().compile();
+    let mut gateway = Gateway::builder(&module).start().unwrap();
+    let first = gateway.request(0, Request::get("/"));
+    let second = gateway.request(0, Request::get("/"));
+    let mut another = Gateway::builder(&module).start().unwrap();
+    let third = another.request(0, Request::get("/"));
+    assert!(gateway.fuel_of(first) > 0);
+    assert_eq!(gateway.fuel_of(first), gateway.fuel_of(second));
+    assert_eq!(gateway.fuel_of(first), another.fuel_of(third));
+    let mut more = start(guest().on("response_headers", |_| "(drop (i32.const 1))".into()));
+    let fourth = more.request(0, Request::get("/"));
+    assert!(more.fuel_of(fourth) > gateway.fuel_of(first));
+    let of_headers = &gateway.calls_of(Callback::RequestHeaders)[0];
+    assert!(of_headers.fuel < gateway.fuel_of(first) && of_headers.fuel > 10);
+}
+
+#[test]
+fn endless_callback_runs_out_of_fuel() {
+    let guest = Guest::new().on("request_headers", |_| "(loop $l (br $l))".into());
+    let mut gateway = Gateway::builder(&guest.compile())
+        .fuel_limit(100_000)
+        .start()
+        .unwrap();
+    let stream = gateway.request(0, Request::get("/"));
+    assert_eq!(gateway.local_response(stream).status, 503);
+    assert!(gateway.has_logged("fuel"));
+}
+
+#[test]
+fn memory_size_is_the_vms() {
+    assert_eq!(start(Guest::new()).memory_size(0), 4 * 65536);
+}
+
+#[test]
+fn a_filter_cannot_resume_itself_before_it_pauses() {
+    for profile in [vaultref_harness::Profile::Envoy, nginx()] {
+        let guest = Guest::new().returns("request_headers", 1, |g| {
+            g.note("resume", crate::support::RESUME)
+        });
+        let mut gateway = Gateway::builder(&guest.compile())
+            .profile(profile)
+            .start()
+            .unwrap();
+        let stream = gateway.request(0, Request::get("/"));
+        assert!(gateway.outcome(stream).is_waiting());
+    }
+}
