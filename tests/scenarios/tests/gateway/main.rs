@@ -1,0 +1,34 @@
+//! What a request carries when it leaves the gateway: the same scenarios in a real Envoy and in the
+//! harness as Envoy and as nginx, each with the real daemon beside it.
+
+mod bad_input;
+mod closed;
+mod host_function;
+mod life;
+mod rules;
+mod values;
+
+/// Makes a test of each scenario in each kind of gateway.
+macro_rules! in_every_gateway {
+    ($($scenario:ident),+ $(,)?) => {
+        mod envoy {
+            $(#[test]
+            fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(vaultref_scenarios::world::Kind::Envoy)
+            })+
+        }
+        mod harness_as_envoy {
+            $(#[test]
+            fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(vaultref_scenarios::world::Kind::HarnessEnvoy)
+            })+
+        }
+        mod harness_as_nginx {
+            $(#[test]
+            fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(vaultref_scenarios::world::Kind::HarnessNginx)
+            })+
+        }
+    };
+}
+pub(crate) use in_every_gateway;

@@ -1,0 +1,236 @@
+//! The two files as shipped: what they import and export, how large they are, and how many
+//! instructions one request costs.
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use vaultref_harness::{Callback, Module, NginxOptions, Profile};
+use vaultref_scenarios::client::Request;
+use vaultref_scenarios::paths;
+use vaultref_scenarios::world::{Harness, Kind, Plan, World};
+
+const EVERY: &str = "vaultref.wasm";
+const ENVOY: &str = "vaultref-envoy.wasm";
+
+/// What both gateways have, and the filter may therefore import. `proxy_get_log_level` is missing on
+/// purpose: no worker of nginx starts with it.
+const IMPORTS: &[&str] = &[
+    "env.proxy_add_header_map_value",
+    "env.proxy_call_foreign_function",
+    "env.proxy_continue_stream",
+    "env.proxy_get_buffer_bytes",
+    "env.proxy_get_current_time_nanoseconds",
+    "env.proxy_get_header_map_pairs",
+    "env.proxy_get_header_map_value",
+    "env.proxy_get_property",
+    "env.proxy_http_call",
+    "env.proxy_log",
+    "env.proxy_remove_header_map_value",
+    "env.proxy_replace_header_map_value",
+    "env.proxy_send_local_response",
+    "env.proxy_set_effective_context",
+    "env.proxy_set_property",
+    "env.proxy_set_tick_period_milliseconds",
+    "wasi_snapshot_preview1.environ_get",
+    "wasi_snapshot_preview1.environ_sizes_get",
+    "wasi_snapshot_preview1.fd_write",
+    "wasi_snapshot_preview1.proc_exit",
+];
+
+/// What Envoy needs. Every further callback would be called, and paid for, with each request.
+const ENVOY_EXPORTS: &[&str] = &[
+    "_initialize",
+    "memory",
+    "proxy_abi_version_0_2_1",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_foreign_function",
+    "proxy_on_http_call_response",
+    "proxy_on_memory_allocate",
+    "proxy_on_request_headers",
+    "proxy_on_tick",
+    "proxy_on_vm_start",
+];
+
+/// What nginx's engine calls without looking whether it is there, beside what Envoy needs.
+const CALLED_BLINDLY: &[&str] = &[
+    "proxy_on_delete",
+    "proxy_on_done",
+    "proxy_on_log",
+    "proxy_on_request_body",
+    "proxy_on_response_body",
+    "proxy_on_response_headers",
+];
+
+fn load(name: &str) -> Result<Module> {
+    Ok(Module::from_file(paths::module(name)?)?)
+}
+
+#[test]
+fn imports_are_what_every_gateway_has() -> Result<()> {
+    for name in [EVERY, ENVOY] {
+        let module = load(name)?;
+        for (from, import) in module.imports() {
+            let import = format!("{from}.{import}");
+            assert!(
+                IMPORTS.contains(&import.as_str()),
+                "{name} imports {import}"
+            );
+        }
+        module.check(&Profile::Envoy)?;
+        module.check(&Profile::Nginx(NginxOptions::plain()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_envoy_file_exports_only_what_is_used() -> Result<()> {
+    let mut exports = load(ENVOY)?.exports();
+    exports.sort();
+    assert_eq!(exports, ENVOY_EXPORTS);
+    Ok(())
+}
+
+#[test]
+fn the_file_for_every_gateway_has_what_nginx_calls_blindly() -> Result<()> {
+    let exports = load(EVERY)?.exports();
+    for name in ENVOY_EXPORTS.iter().chain(CALLED_BLINDLY) {
+        assert!(
+            exports.iter().any(|export| export == name),
+            "{name} is missing"
+        );
+    }
+    assert_eq!(
+        exports.len(),
+        ENVOY_EXPORTS.len() + CALLED_BLINDLY.len(),
+        "{exports:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_files_stay_small() -> Result<()> {
+    for (name, bound) in [(EVERY, 400_000), (ENVOY, 400_000)] {
+        let size = std::fs::metadata(paths::module(name)?)?.len();
+        assert!(size < bound, "{name} has {size} bytes, more than {bound}");
+    }
+    Ok(())
+}
+
+/// A world with one worker in which the values are ready.
+fn ready(kind: Kind, filter: Value) -> Result<World> {
+    let object: Map<String, Value> = (0..64).map(|n| (format!("k{n}"), json!("v"))).collect();
+    let mut world = Plan::new(kind, filter)
+        .file("many", Value::Object(object).to_string())
+        .file("token", "0123456789abcdef")
+        .workers(1)
+        .start()?;
+    world.send(&Request::get("/v1/x"))?.upstream()?;
+    world.pass_time();
+    world.pass_time();
+    Ok(world)
+}
+
+/// The instructions of all callbacks of one request, and the host calls that it made.
+fn one_request(harness: &mut Harness) -> Result<(u64, u64)> {
+    let calls = |harness: &mut Harness| -> u64 {
+        IMPORTS
+            .iter()
+            .filter_map(|import| import.strip_prefix("env."))
+            .map(|function| harness.gateway().host_calls(function))
+            .sum()
+    };
+    let before = calls(harness);
+    let request = Request::get("/v1/x")
+        .header("host", "api.example.com")
+        .header("x-tier", "gold");
+    let stream = harness.begin(&request);
+    let fuel = harness.gateway().fuel_of(stream);
+    harness.finish(stream)?.upstream()?;
+    Ok((fuel, calls(harness) - before))
+}
+
+fn one_header(value: &str) -> Value {
+    json!({ "request": { "set": { "headers": { "authorization": value } } } })
+}
+
+#[test]
+fn a_request_costs_the_same_few_instructions_whatever_the_references() -> Result<()> {
+    let many: String = (0..64)
+        .map(|n| format!("{{vault://files/many/k{n}}}"))
+        .collect();
+    for (kind, most_fuel, most_calls) in
+        [(Kind::HarnessEnvoy, 600, 1), (Kind::HarnessNginx, 6_500, 2)]
+    {
+        let mut seen = Vec::new();
+        for value in ["Bearer {vault://files/token}", &many, "no reference at all"] {
+            let mut world = ready(kind, one_header(value))?;
+            let harness = world.harness().context("the harness")?;
+            for _ in 0..3 {
+                seen.push(one_request(harness)?);
+            }
+        }
+        let (fuel, calls) = seen[0];
+        // In nginx all headers are looked at, in memory whose allocator has a state of its own.
+        let spread = if kind == Kind::HarnessNginx {
+            fuel / 8
+        } else {
+            0
+        };
+        for (other, other_calls) in &seen {
+            assert!(other.abs_diff(fuel) <= spread, "{kind:?}: {seen:?}");
+            assert_eq!(*other_calls, calls, "{kind:?}: {seen:?}");
+        }
+        assert!(fuel <= most_fuel, "{kind:?}: {fuel} instructions");
+        assert!(calls <= most_calls, "{kind:?}: {calls} host calls");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_that_is_matched_costs_little_more() -> Result<()> {
+    let rule = json!({
+        "match": { "host": ["api.example.com"], "path_prefix": "/v1", "methods": ["GET"], "headers": { "x-tier": "gold" } },
+        "request": { "set": { "headers": { "authorization": "Bearer {vault://files/token}" } } },
+    });
+    for (kind, most_fuel) in [(Kind::HarnessEnvoy, 9_500), (Kind::HarnessNginx, 14_000)] {
+        let mut world = ready(kind, json!({ "rules": [rule] }))?;
+        let harness = world.harness().context("the harness")?;
+        let (fuel, calls) = one_request(harness)?;
+        assert!(fuel <= most_fuel, "{kind:?}: {fuel} instructions");
+        assert!(calls <= 7, "{kind:?}: {calls} host calls");
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_need_no_call_and_leave_nothing_behind() -> Result<()> {
+    for kind in [Kind::HarnessEnvoy, Kind::HarnessNginx] {
+        let mut world = ready(kind, one_header("Bearer {vault://files/token}"))?;
+        let harness = world.harness().context("the harness")?;
+        let callouts = harness.gateway().callouts().len();
+        let memory = harness.gateway().memory_size(0);
+        for _ in 0..5_000 {
+            one_request(harness)?;
+            harness.gateway().forget_history();
+        }
+        assert_eq!(harness.gateway().callouts().len(), callouts);
+        assert_eq!(harness.gateway().memory_size(0), memory);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_idle_poll_costs_little() -> Result<()> {
+    let mut world = ready(
+        Kind::HarnessEnvoy,
+        one_header("Bearer {vault://files/token}"),
+    )?;
+    for _ in 0..20 {
+        world.pass_time();
+    }
+    let harness = world.harness().context("the harness")?;
+    let ticks = harness.gateway().calls_of(Callback::Tick);
+    let most = ticks.iter().rev().take(10).map(|call| call.fuel).max();
+    assert!(most.is_some_and(|fuel| fuel < 60_000), "{most:?}");
+    Ok(())
+}
