@@ -13,7 +13,7 @@ use vaultref_contract::wire::{
 };
 
 use crate::compile::{Resolver, Target};
-use crate::table::{Age, EntryId, MILLISECOND, Question, SECOND, Table};
+use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
 
 /// How often a healthy resolver is asked for what has changed.
@@ -37,6 +37,8 @@ pub(crate) struct Poller {
     pub(crate) dirty: bool,
     /// What is wrong, as it was last logged.
     trouble: Option<String>,
+    /// The log says that every reference has its first answer.
+    is_complete: bool,
 }
 
 /// A call of a poll that is under way.
@@ -90,6 +92,7 @@ impl Poller {
             round_failed: false,
             dirty: false,
             trouble: None,
+            is_complete: false,
         }
     }
 
@@ -97,6 +100,7 @@ impl Poller {
     pub(crate) fn hurry(&mut self) {
         self.next = 0;
         self.retries = 0;
+        self.is_complete = false;
     }
 
     /// Whether a poll is under way.
@@ -264,6 +268,13 @@ impl Poller {
     fn end_round(&mut self, host: &impl Host, age: Age) {
         if !self.round_failed && self.trouble.take().is_some() {
             host.log(Level::Info, "the resolver answers again");
+        }
+        let undecided = self.table.iter().any(Entry::is_undecided);
+        if !self.is_complete && !self.round_failed && !undecided {
+            self.is_complete = true;
+            let count = self.table.iter().count();
+            let message = format!("the resolver has answered for all {count} references");
+            host.log(Level::Info, &message);
         }
         if self.round_failed || self.table.iter().any(|entry| entry.is_open()) {
             self.retries = self.retries.saturating_add(1);

@@ -23,6 +23,9 @@ pub use seen::Seen;
 /// The variable that holds the filter's token.
 const TOKEN: &str = "VAULTREF_TOKEN";
 
+/// What a VM's filter logs once every reference has its first answer.
+const HAS_ANSWERS: &str = "the resolver has answered for all";
+
 /// The gateways that a scenario runs in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -210,6 +213,7 @@ impl Plan {
         };
         Ok(World {
             kind: self.kind,
+            workers: self.workers,
             shows_log: self.shows_log,
             daemon,
             gateway,
@@ -288,6 +292,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct World {
     kind: Kind,
+    workers: u32,
     shows_log: bool,
     daemon: Daemon,
     gateway: Gateway,
@@ -353,6 +358,26 @@ impl World {
         if let Gateway::Harness(harness) = &mut self.gateway {
             harness.tick();
         }
+    }
+
+    /// Lets time pass until every VM of the gateway has its answers in memory: a worker that was not
+    /// asked anything yet knows nothing before its first tick.
+    ///
+    /// # Errors
+    ///
+    /// With the log, when that takes too long.
+    pub fn until_every_vm_has_answers(&mut self) -> Result<()> {
+        // Envoy has one more, on its main thread.
+        let vms = match &self.gateway {
+            Gateway::Envoy { .. } => self.workers + 1,
+            Gateway::Harness(_) => self.workers,
+        };
+        wait::until("answers in every VM", wait::SOON, || {
+            self.pass_time();
+            let lines = self.log().matches(HAS_ANSWERS).count();
+            Ok((lines >= vms as usize).then_some(()))
+        })
+        .with_context(|| self.log())
     }
 
     /// Changes a file of the vault `files`, by rename as Kubernetes and editors do.

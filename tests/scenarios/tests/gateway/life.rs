@@ -70,10 +70,7 @@ fn the_daemon_may_come_up_after_the_gateway(kind: Kind) -> Result<()> {
 
 fn a_daemon_that_goes_away_is_served_from_memory(kind: Kind) -> Result<()> {
     let mut world = Plan::new(kind, bearer()).file("token", "ours").start()?;
-    for _ in 0..4 {
-        world.pass_time();
-        world.send(&own())?.upstream()?;
-    }
+    world.until_every_vm_has_answers()?;
     world.daemon().kill();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
