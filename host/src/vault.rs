@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::backend::{Backend, Kind};
+use crate::backend::{Backend, Kind, ReadError};
+
+mod dependent;
+
+pub(crate) use dependent::Dependent;
 
 /// How many reads of one vault run at a time. What is over it waits its turn within its own time, so
 /// that one slow vault keeps neither others nor the daemon from working.
@@ -18,19 +22,37 @@ const CONCURRENT_READS: usize = 32;
 pub struct Vault {
     name: String,
     kind: Kind,
-    backend: Arc<dyn Backend>,
+    source: Source,
     settings: Settings,
     pub(crate) reads: Semaphore,
+}
+
+/// Where a vault's backend comes from.
+enum Source {
+    /// From fields that stand in the configuration.
+    Given(Arc<dyn Backend>),
+    /// From fields of which some are read from other vaults.
+    Dependent(Dependent),
 }
 
 impl Vault {
     /// Puts a vault together.
     #[must_use]
     pub fn new(name: String, kind: Kind, backend: Arc<dyn Backend>, settings: Settings) -> Self {
+        Self::from_source(name, kind, Source::Given(backend), settings)
+    }
+
+    /// A vault that can be read once the references in its fields are.
+    pub(crate) fn dependent(name: String, dependent: Dependent, settings: Settings) -> Self {
+        let kind = dependent.kind();
+        Self::from_source(name, kind, Source::Dependent(dependent), settings)
+    }
+
+    fn from_source(name: String, kind: Kind, source: Source, settings: Settings) -> Self {
         Self {
             name,
             kind,
-            backend,
+            source,
             settings,
             reads: Semaphore::new(CONCURRENT_READS),
         }
@@ -49,9 +71,22 @@ impl Vault {
     }
 
     /// What reads it.
-    #[must_use]
-    pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
+    ///
+    /// # Errors
+    /// A field of the vault is a reference that could not be read (yet).
+    pub fn backend(&self) -> Result<Arc<dyn Backend>, ReadError> {
+        match &self.source {
+            Source::Given(backend) => Ok(Arc::clone(backend)),
+            Source::Dependent(dependent) => dependent.backend(),
+        }
+    }
+
+    /// What it takes to make the backend, if some of its fields are references.
+    pub(crate) fn as_dependent(&self) -> Option<&Dependent> {
+        match &self.source {
+            Source::Given(_) => None,
+            Source::Dependent(dependent) => Some(dependent),
+        }
     }
 
     /// For how long its values hold.
@@ -122,6 +157,12 @@ impl Vaults {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Vault>> {
         self.0.get(name)
+    }
+
+    /// Whether one of them has references in its own fields.
+    #[must_use]
+    pub fn have_dependents(&self) -> bool {
+        self.0.values().any(|vault| vault.as_dependent().is_some())
     }
 
     /// All of them, in alphabetical order.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
@@ -17,6 +17,10 @@ pub(super) const KIND: Kind = Kind {
     name: "env",
     build,
     reference_options: &["prefix"],
+    spelling: Spelling {
+        pattern,
+        loosely: canonical,
+    },
 };
 
 const PREVIOUS: &str = "_PREVIOUS";
@@ -33,7 +37,7 @@ fn build(
     let prefix = match fields.take("prefix") {
         None => String::new(),
         Some(node) => {
-            let text = node.setting()?;
+            let text = node.text()?;
             if !is_prefix(&text) {
                 return Err(
                     node.error("must be letters, digits, '-' and '_', and not start with a digit")
@@ -103,17 +107,13 @@ impl Backend for Variables {
         );
         Box::pin(std::future::ready(found))
     }
+}
 
-    fn pattern(&self, pattern: &str) -> String {
-        // What follows is a key, which is what it is.
-        match pattern.split_once('/') {
-            Some((name, key)) => format!("{}/{key}", canonical(name)),
-            None => canonical(pattern),
-        }
-    }
-
-    fn loosely(&self, text: &str) -> String {
-        canonical(text)
+fn pattern(pattern: &str) -> String {
+    // What follows is a key, which is what it is.
+    match pattern.split_once('/') {
+        Some((name, key)) => format!("{}/{key}", canonical(name)),
+        None => canonical(pattern),
     }
 }
 

@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use nix::fcntl::OFlag;
 use vaultref_contract::Secret;
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
@@ -26,6 +26,7 @@ pub(super) const KIND: Kind = Kind {
     name: "fs",
     build,
     reference_options: &[],
+    spelling: Spelling::EXACT,
 };
 
 /// The largest file that is read, in bytes.
@@ -43,7 +44,7 @@ fn build(
 ) -> Result<Arc<dyn Backend>, ConfigError> {
     let node = fields.require("prefix")?;
     // Made absolute once, so that nothing changes with the working directory later.
-    let configured = std::path::absolute(node.setting()?)
+    let configured = std::path::absolute(node.text()?)
         .map_err(|_| node.error("must be the path of a directory"))?;
     match fs::metadata(&configured) {
         Ok(found) if found.is_dir() => Ok(Arc::new(Directory { configured })),

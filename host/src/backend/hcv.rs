@@ -21,7 +21,7 @@ use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 use vaultrs::error::ClientError;
 use vaultrs::{kv1, kv2};
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
 use crate::value::Wiped;
@@ -30,6 +30,7 @@ pub(super) const KIND: Kind = Kind {
     name: "hcv",
     build,
     reference_options: &[],
+    spelling: Spelling::EXACT,
 };
 
 struct Server {
@@ -50,7 +51,7 @@ fn build(
     _environment: &Arc<Environment>,
 ) -> Result<Arc<dyn Backend>, ConfigError> {
     if let Some(method) = fields.take("auth_method")
-        && method.setting()? != "token"
+        && method.text()? != "token"
     {
         return Err(method.error("only 'token' is supported yet"));
     }
@@ -112,7 +113,7 @@ fn address(fields: &mut Fields) -> Result<String, ConfigError> {
     let Some(node) = fields.take("host") else {
         return Ok(format!("{protocol}://127.0.0.1:{port}"));
     };
-    let host = node.setting()?;
+    let host = node.text()?;
     let wrong = || node.error("must be a host's name or address, without scheme, port and path");
     let bracketed = match host.parse::<std::net::Ipv6Addr>() {
         Ok(address) => format!("[{address}]"),
@@ -138,7 +139,7 @@ fn address(fields: &mut Fields) -> Result<String, ConfigError> {
 
 /// A mount or a namespace: names between slashes, of which those at the ends mean nothing.
 fn segments(node: &Node) -> Result<String, ConfigError> {
-    let text = node.setting()?;
+    let text = node.text()?;
     let text = text.trim().trim_matches('/');
     let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
     if !printable || !is_path(text) {
@@ -179,7 +180,7 @@ fn http_client(address: &str, ca_cert: Option<Node>) -> Result<reqwest::Client, 
 }
 
 fn certificates(node: &Node) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-    let path = node.setting()?;
+    let path = node.text()?;
     let pem = std::fs::read(&path)
         .map_err(|error| node.error(format!("{path} cannot be read: {}", error.kind())))?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();

@@ -1,34 +1,58 @@
 //! What every vault can do: name one object in its canonical form, and read it.
 //!
 //! A backend knows nothing of caching, of policy or of references; it is asked for one object and
-//! reads it once. One backend is one file here, and one line in [`KINDS`].
+//! reads it once, or for several where the server has a call for that. It does not retry: the
+//! resolver does, within the vault's timeout, for all alike. One backend is one file here, and one
+//! line in [`KINDS`].
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use vaultref_contract::Secret;
 use vaultref_contract::wire::FailureKind;
 
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "azure")]
+mod azure;
+#[cfg(feature = "conjur")]
+mod conjur;
 #[cfg(feature = "env")]
 mod env;
 #[cfg(feature = "fs")]
 mod fs;
+#[cfg(feature = "gcp")]
+mod gcp;
 #[cfg(feature = "hcv")]
 mod hcv;
 #[cfg(test)]
 mod kit;
+#[cfg(feature = "http")]
+pub(crate) mod network;
+#[cfg(feature = "http")]
+pub(crate) mod session;
 
 /// The backends of this build, in alphabetical order.
 pub const KINDS: &[Kind] = &[
+    #[cfg(feature = "aws")]
+    aws::KIND,
+    #[cfg(feature = "azure")]
+    azure::SECRETS,
+    #[cfg(feature = "azure")]
+    azure::CERTIFICATES,
+    #[cfg(feature = "conjur")]
+    conjur::KIND,
     #[cfg(feature = "env")]
     env::KIND,
     #[cfg(feature = "fs")]
     fs::KIND,
+    #[cfg(feature = "gcp")]
+    gcp::KIND,
     #[cfg(feature = "hcv")]
     hcv::KIND,
 ];
@@ -43,6 +67,26 @@ pub struct Kind {
     /// Fields that a reference may set (`?prefix=`) where the vault's `allow_options` lists them.
     /// Never one that says where to look or how to log in.
     pub reference_options: &'static [&'static str],
+    /// How its objects are spelled in policies.
+    pub spelling: Spelling,
+}
+
+/// How a policy's patterns are held against the paths of objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Spelling {
+    /// A pattern in the spelling of canonical paths.
+    pub pattern: fn(&str) -> String,
+    /// A pattern or a path in a spelling that is the same for all that a `deny` should not tell
+    /// apart.
+    pub loosely: fn(&str) -> String,
+}
+
+impl Spelling {
+    /// Objects have one spelling only, and case counts.
+    pub const EXACT: Self = Self {
+        pattern: str::to_owned,
+        loosely: str::to_owned,
+    };
 }
 
 /// Makes a backend of the fields of a vault.
@@ -71,15 +115,24 @@ pub trait Backend: Send + Sync {
     /// Reads the object once. The caller bounds the time.
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>>;
 
-    /// A policy's pattern in the spelling of canonical paths.
-    fn pattern(&self, pattern: &str) -> String {
-        pattern.to_owned()
+    /// How many objects one call to the server can read; 1 if there is no such call.
+    fn batch(&self) -> usize {
+        1
     }
 
-    /// A pattern or a path in a spelling that is the same for all that a `deny` should not tell
-    /// apart.
-    fn loosely(&self, text: &str) -> String {
-        text.to_owned()
+    /// Reads several objects, at most [`Backend::batch`], in one call to the server. The results are
+    /// in the order of the objects. The caller bounds the time.
+    fn read_batch<'a>(
+        &'a self,
+        objects: &'a [Object],
+    ) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>> {
+        Box::pin(join_all(objects.iter().map(|object| self.read(object))))
+    }
+
+    /// A number that changes when something in the vault may have, where the backend is told of
+    /// changes. What was read under another number is read anew before its ttl is over.
+    fn generation(&self) -> u64 {
+        0
     }
 }
 
@@ -146,6 +199,9 @@ pub struct ReadError {
     pub cause: Cow<'static, str>,
     /// How long the backend asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// Asking again at once, or nearly so, may help: a connection that was lost, a server that is
+    /// busy or starts.
+    pub transient: bool,
 }
 
 /// The kinds of [`ReadError`].
@@ -170,6 +226,15 @@ impl ReadError {
             kind,
             cause: cause.into(),
             retry_after: None,
+            transient: false,
+        }
+    }
+
+    /// An outage that may be over in a moment.
+    pub fn transient(cause: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            transient: true,
+            ..Self::new(ReadErrorKind::Unavailable, cause)
         }
     }
 }

@@ -8,9 +8,10 @@ use std::ops::RangeInclusive;
 
 use serde_yaml_ng::Value;
 use thiserror::Error;
-use vaultref_contract::Secret;
+use vaultref_contract::{Part, ReferenceText, Secret, Template};
 
 /// A value of the configuration and the place where it stands.
+#[derive(Clone)]
 pub struct Node {
     place: String,
     value: Value,
@@ -119,24 +120,39 @@ impl Node {
         }
     }
 
-    /// A text that says how a vault is used.
-    ///
-    /// # Errors
-    /// It is no text, or a reference.
-    pub fn setting(&self) -> Result<String, ConfigError> {
-        let text = self.text()?;
-        if text.starts_with("{vault://") {
-            return Err(self.error("a reference in a vault's own field is not supported yet"));
-        }
-        Ok(text)
-    }
-
     /// A text that is secret.
     ///
     /// # Errors
-    /// As [`Node::setting`].
+    /// As [`Node::text`].
     pub fn secret(&self) -> Result<Secret, ConfigError> {
-        self.setting().map(Secret::from)
+        self.text().map(Secret::from)
+    }
+
+    /// The references in it and below.
+    fn references(&self, found: &mut Vec<ReferenceText>) -> Result<(), ConfigError> {
+        each_text(&self.value, &mut |text| {
+            let template = Template::parse(text).map_err(|error| self.error(error.to_string()))?;
+            for reference in template.references() {
+                if !found.contains(reference) {
+                    found.push(reference.clone());
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn has_references(&self) -> bool {
+        let mut found = Vec::new();
+        self.references(&mut found).is_ok() && !found.is_empty()
+    }
+
+    /// The same with values in the place of references. What a value then is, is given as text.
+    fn filled<'a>(mut self, value: &impl Fn(&str) -> Option<&'a str>) -> Self {
+        if self.has_references() {
+            fill(&mut self.value, value);
+            self.text_only = true;
+        }
+        self
     }
 
     /// A list of texts.
@@ -198,8 +214,44 @@ impl fmt::Debug for Node {
     }
 }
 
+fn each_text(
+    value: &Value,
+    visit: &mut impl FnMut(&str) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    match value {
+        Value::Mapping(members) => {
+            let mut items = members.values();
+            items.try_for_each(|item| each_text(item, visit))
+        }
+        Value::Sequence(items) => items.iter().try_for_each(|item| each_text(item, visit)),
+        Value::String(text) => visit(text),
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::Tagged(_) => Ok(()),
+    }
+}
+
+fn fill<'a>(value: &mut Value, lookup: &impl Fn(&str) -> Option<&'a str>) {
+    match value {
+        Value::Mapping(members) => members.values_mut().for_each(|item| fill(item, lookup)),
+        Value::Sequence(items) => items.iter_mut().for_each(|item| fill(item, lookup)),
+        Value::String(text) => {
+            let Ok(template) = Template::parse(text) else {
+                return;
+            };
+            *text = template
+                .parts()
+                .iter()
+                .map(|part| match part {
+                    Part::Reference(reference) => lookup(reference.as_str()).unwrap_or_default(),
+                    Part::Text(text) => text,
+                })
+                .collect();
+        }
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::Tagged(_) => {}
+    }
+}
+
 /// The members of a mapping; each is taken out once, and what remains is an error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fields {
     place: String,
     members: Vec<(String, Node)>,
@@ -248,6 +300,32 @@ impl Fields {
         ConfigError::new(&self.place, problem)
     }
 
+    /// The references in the members, each once.
+    pub(super) fn references(&self) -> Result<Vec<ReferenceText>, ConfigError> {
+        let mut found = Vec::new();
+        for (_, node) in &self.members {
+            node.references(&mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Whether the member at that place, or what is below it, holds a reference.
+    pub(crate) fn has_references_at(&self, place: &str) -> bool {
+        let at_or_above = |node: &Node| place.starts_with(node.place());
+        let mut nodes = self.members.iter().map(|(_, node)| node);
+        nodes.any(|node| at_or_above(node) && node.has_references())
+    }
+
+    /// The same with values in the place of references.
+    pub(crate) fn filled<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let members = self.members.iter();
+        let members = members.map(|(name, node)| (name.clone(), node.clone().filled(&value)));
+        Self {
+            place: self.place.clone(),
+            members: members.collect(),
+        }
+    }
+
     /// All members must have been taken.
     ///
     /// # Errors
@@ -274,6 +352,12 @@ impl ConfigError {
             place: place.to_owned(),
             problem: problem.into(),
         }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// The same error in a file.

@@ -278,7 +278,7 @@ fn variables_fill_a_backend_that_is_used_by_its_own_name() {
         ("VAULTREF_FS_PREFIX", "/tmp"),
         ("KONG_VAULT_FS_TTL", "7"),
         ("VAULTREF_FS_BASE64_DECODE", "true"),
-        ("KONG_VAULT_AWS_REGION", "not ours yet"),
+        ("KONG_VAULT_NOBODYS_REGION", "not ours"),
         ("KONG_VAULT_ENV_PREFIX", "APP_"),
     ]));
     let config = parse("{}", &environment).expect("a configuration");

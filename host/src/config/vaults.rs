@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::{ConfigError, Fields, Node};
 use crate::backend::{KINDS, Kind};
 use crate::environment::Environment;
-use crate::vault::{Settings, Vault, Vaults};
+use crate::vault::{Dependent, Settings, Vault, Vaults};
 
 /// Our own variables come before Kong's.
 const VARIABLES: [&str; 2] = ["VAULTREF_", "KONG_VAULT_"];
@@ -41,7 +41,43 @@ pub(super) fn vaults(
             let _ = vaults.add(vault);
         }
     }
+    check_dependencies(&vaults)?;
     Ok(vaults)
+}
+
+/// Each vault that a vault's field refers to must be there, and none may need itself.
+fn check_dependencies(vaults: &Vaults) -> Result<(), ConfigError> {
+    for vault in vaults.iter() {
+        check_path(vaults, vault, &mut Vec::new())?;
+    }
+    Ok(())
+}
+
+fn check_path<'a>(
+    vaults: &'a Vaults,
+    vault: &'a Vault,
+    path: &mut Vec<&'a str>,
+) -> Result<(), ConfigError> {
+    let Some(dependent) = vault.as_dependent() else {
+        return Ok(());
+    };
+    let place = format!("vault '{}'", vault.name());
+    if path.contains(&vault.name()) {
+        path.push(vault.name());
+        let problem = format!("needs itself to be read: {}", path.join(" -> "));
+        return Err(ConfigError::new(&place, problem));
+    }
+    path.push(vault.name());
+    for reference in dependent.references() {
+        let name = reference.reference().vault();
+        let needed = vaults.find(name).ok_or_else(|| {
+            let problem = format!("a field refers to the vault '{name}', which is unknown");
+            ConfigError::new(&place, problem)
+        })?;
+        check_path(vaults, needed, path)?;
+    }
+    path.pop();
+    Ok(())
 }
 
 fn entity(node: Node, kong: bool, environment: &Arc<Environment>) -> Result<Vault, ConfigError> {
@@ -120,6 +156,11 @@ fn build(
     environment: &Arc<Environment>,
 ) -> Result<Vault, ConfigError> {
     let settings = settings(&mut fields, kind)?;
+    let references = fields.references()?;
+    if !references.is_empty() {
+        let dependent = Dependent::new(kind, fields, references, environment)?;
+        return Ok(Vault::dependent(name, dependent, settings));
+    }
     let backend = (kind.build)(&mut fields, environment)?;
     fields.finish()?;
     Ok(Vault::new(name, kind, backend, settings))
@@ -192,6 +233,15 @@ fn add_variables(
     for start in VARIABLES {
         let start = format!("{start}{}_", upper(kind.name));
         for (rest, value) in environment.starting_with(&start) {
+            // `VAULTREF_AZURE_CERTS_TTL` is a field of `azure-certs`, not of `azure`.
+            let is_others = |other: &Kind| {
+                other.name.len() > kind.name.len()
+                    && format!("{}_{rest}", upper(kind.name))
+                        .starts_with(&format!("{}_", upper(other.name)))
+            };
+            if KINDS.iter().any(is_others) {
+                continue;
+            }
             let node = Node::variable(format!("{start}{rest}"), value)?;
             fields.add_missing(&rest.to_ascii_lowercase(), node);
             given = true;

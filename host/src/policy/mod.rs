@@ -6,6 +6,7 @@
 
 mod glob;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use vaultref_contract::{ReferenceText, Secret};
@@ -153,8 +154,8 @@ impl Pattern {
     #[must_use]
     pub fn new(vault: &Arc<Vault>, glob: &str) -> Self {
         Self {
-            glob: Glob::new(vault.backend().pattern(glob)),
-            loose: Glob::new(vault.backend().loosely(glob)),
+            glob: Glob::new((vault.kind().spelling.pattern)(glob)),
+            loose: Glob::new((vault.kind().spelling.loosely)(glob)),
             vault: Arc::clone(vault),
         }
     }
@@ -172,7 +173,12 @@ impl Pattern {
         if self.vault.kind().name != vault.kind().name {
             return false;
         }
-        let scope = self.vault.backend().scope();
+        // Where a vault that cannot be read yet will look is not known: it may be here.
+        let backend = self.vault.backend();
+        let scope = match &backend {
+            Ok(backend) => backend.scope(),
+            Err(_) => Cow::Borrowed(object.scope.as_str()),
+        };
         [Some(&object.path), object.alias.as_ref()]
             .into_iter()
             .flatten()
@@ -188,10 +194,10 @@ impl Pattern {
     /// Whether the pattern, taken in `scope`, is of the object at `place` or of a part of it that
     /// the access would give out.
     fn covers(&self, scope: &str, place: &str, key: Option<&str>) -> bool {
-        let backend = self.vault.backend();
+        let loosely = self.vault.kind().spelling.loosely;
         let matches = |text: &str| {
             text.strip_prefix(scope)
-                .is_some_and(|text| self.loose.matches(&backend.loosely(text)))
+                .is_some_and(|text| self.loose.matches(&loosely(text)))
         };
         if matches(place) {
             return true;
@@ -200,7 +206,7 @@ impl Pattern {
             // The whole object holds whatever is below it.
             let below = format!("{place}/");
             return match below.strip_prefix(scope) {
-                Some(below) => self.loose.could_start_with(&backend.loosely(below)),
+                Some(below) => self.loose.could_start_with(&loosely(below)),
                 None => scope.starts_with(&below),
             };
         };

@@ -32,7 +32,11 @@ impl Rules {
             version: reference.version(),
             options: &[],
         };
-        let object = vault.backend().object(&asked).expect("an object");
+        let object = vault
+            .backend()
+            .expect("made")
+            .object(&asked)
+            .expect("an object");
         self.access.permits(vault, &object, reference.key())
     }
 

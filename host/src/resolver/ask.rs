@@ -9,15 +9,18 @@ use vaultref_contract::{OptionValue, Reference};
 
 use super::cache::EntryKey;
 use super::life::Terms;
-use crate::backend::{Asked, Object};
+use crate::backend::{Asked, Backend, Object};
 use crate::policy::Access;
 use crate::value::Selector;
 use crate::vault::{Vault, Vaults};
 
 /// A reference that may be answered.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Ask {
     pub(super) vault: Arc<Vault>,
+    pub(super) backend: Arc<dyn Backend>,
+    /// [`Backend::generation`] at the time of asking.
+    pub(super) generation: u64,
     pub(super) key: EntryKey,
     pub(super) selector: Selector,
     pub(super) terms: Terms,
@@ -28,6 +31,8 @@ pub(super) struct Ask {
 pub(super) struct NotAsked {
     pub(super) kind: FailureKind,
     pub(super) cause: Cow<'static, str>,
+    /// The vault cannot be read before references in its own fields are.
+    pub(super) is_unmade: bool,
 }
 
 impl Ask {
@@ -41,13 +46,16 @@ impl Ask {
             )
         })?;
         let options = Options::read(&reference, vault)?;
+        let backend = vault.backend().map_err(|error| NotAsked {
+            is_unmade: true,
+            ..refused(error.kind.failure_kind(), error.cause)
+        })?;
         let asked = Asked {
             resource: reference.resource(),
             version: reference.version(),
             options: &options.backend,
         };
-        let object = vault
-            .backend()
+        let object = backend
             .object(&asked)
             .map_err(|error| refused(error.kind.failure_kind(), error.cause))?;
         if !access.permits(vault, &object, reference.key()) {
@@ -67,6 +75,8 @@ impl Ask {
                 base64_decode: options.base64_decode,
             },
             terms: options.terms,
+            generation: backend.generation(),
+            backend,
             vault: Arc::clone(vault),
         })
     }
@@ -134,5 +144,6 @@ fn refused(kind: FailureKind, cause: impl Into<Cow<'static, str>>) -> NotAsked {
     NotAsked {
         kind,
         cause: cause.into(),
+        is_unmade: false,
     }
 }

@@ -101,7 +101,7 @@ mod tests {
         let reading = crate::backend::Reading::new(vaultref_contract::Secret::new(Vec::new()));
         let revisions = super::super::Revisions::new(1);
         let now = tokio::time::Instant::now();
-        cache.entry(&key(0)).record(Ok(reading), now, &revisions);
+        cache.entry(&key(0)).record(Ok(reading), 0, now, &revisions);
         let (_sender, flight) = tokio::sync::watch::channel(false);
         cache.entry(&key(1)).flight = Some(flight);
         for number in 2..1000 {

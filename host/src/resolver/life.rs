@@ -94,6 +94,8 @@ pub(super) struct Entry {
     pub(super) flight: Option<watch::Receiver<bool>>,
     good: Option<Good>,
     failed: Option<Failed>,
+    /// The vault's generation when the last read began.
+    generation: u64,
 }
 
 struct Good {
@@ -134,6 +136,9 @@ impl Entry {
     /// Whether a reference needs a read now.
     pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
         let terms = &ask.terms;
+        if self.generation != ask.generation && (self.failed.is_some() || self.good.is_some()) {
+            return true;
+        }
         match (&self.failed, &mut self.good) {
             (Some(failed), good) => now >= failed.again_at(terms, good.is_some()),
             (None, Some(good)) => {
@@ -200,9 +205,11 @@ impl Entry {
     pub(super) fn record(
         &mut self,
         result: Result<Reading, ReadError>,
+        generation: u64,
         now: Instant,
         revisions: &Revisions,
     ) {
+        self.generation = generation;
         match result {
             Ok(reading) => {
                 let before = self.good.take().map(|good| good.selections);

@@ -6,7 +6,10 @@
 
 mod ask;
 mod cache;
+mod flight;
+mod jitter;
 mod life;
+mod prepare;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,11 +25,11 @@ use vaultref_contract::wire::{
     Failure, FailureKind, Outcome, ResolveRequest, Revision, SecretValue, Value,
 };
 
-use crate::backend::{ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
 use crate::vault::Vaults;
 use ask::Ask;
-use cache::{Cache, EntryKey};
+use cache::Cache;
+use jitter::Jitter;
 use life::Answer;
 
 /// The most bytes of values in one reply. What is over it is to be asked for again, in a smaller
@@ -48,6 +51,7 @@ struct Inner {
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
+    jitter: Jitter,
     finished: watch::Sender<u64>,
 }
 
@@ -61,6 +65,7 @@ impl Resolver {
             runtime,
             cache: Mutex::new(Cache::new(MAX_ENTRIES)),
             revisions: Revisions::new(boot),
+            jitter: Jitter::new(boot),
             finished: watch::Sender::new(0),
         }))
     }
@@ -70,14 +75,12 @@ impl Resolver {
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
         let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
         let deadline = Instant::now() + wait;
+        // What is not made by then is unavailable; whoever asks next goes on with it.
+        let _ = timeout_at(deadline, self.prepare(&request.references)).await;
         let asked = self.ask_all(access, request);
-        let reads: Vec<_> = asked
-            .iter()
-            .flatten()
-            .filter_map(|ask| self.start(ask))
-            .collect();
+        let reads = flight::start(&self.0, asked.iter().flatten());
         if !reads.is_empty() {
-            let all = join_all(reads.into_iter().map(finished));
+            let all = join_all(reads.into_iter().map(flight::finished));
             // What is not done by then goes on without us.
             let _ = timeout_at(deadline, all).await;
         }
@@ -88,10 +91,16 @@ impl Resolver {
     /// [`Resolver::finished_reads`] tells when to ask again.
     #[must_use]
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let asked = self.ask_all(access, request);
-        for ask in asked.iter().flatten() {
-            self.start(ask);
+        if self.0.vaults.have_dependents() {
+            let (resolver, references) = (self.clone(), request.references.clone());
+            self.0.runtime.spawn(async move {
+                if timeout(MAX_WAIT, resolver.prepare(&references)).await == Ok(true) {
+                    resolver.0.finished.send_modify(|count| *count += 1);
+                }
+            });
         }
+        let asked = self.ask_all(access, request);
+        flight::start(&self.0, asked.iter().flatten());
         self.answer_all(&asked, request, FailureKind::Pending)
     }
 
@@ -147,29 +156,6 @@ impl Resolver {
             .collect()
     }
 
-    /// Starts a read if one is due and none runs. Gives the one that runs, to be waited for.
-    fn start(&self, ask: &Ask) -> Option<watch::Receiver<bool>> {
-        let mut cache = self.0.cache();
-        let entry = cache.entry(&ask.key);
-        if let Some(flight) = &entry.flight {
-            return Some(flight.clone());
-        }
-        if !entry.is_due(ask, Instant::now(), &self.0.revisions) {
-            return None;
-        }
-        let (sender, receiver) = watch::channel(false);
-        entry.flight = Some(receiver.clone());
-        drop(cache);
-        let flight = Flight {
-            inner: Arc::clone(&self.0),
-            ask: ask.clone(),
-            landed: false,
-            sender,
-        };
-        self.0.runtime.spawn(flight.run());
-        Some(receiver)
-    }
-
     fn answer_all(
         &self,
         asked: &[Result<Ask, ask::NotAsked>],
@@ -182,6 +168,9 @@ impl Resolver {
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
             let ask = match asked {
                 Ok(ask) => ask,
+                Err(refused) if refused.is_unmade => {
+                    return Outcome::Failure(failure(missing, Some(1)));
+                }
                 Err(refused) => return Outcome::Failure(failure(refused.kind, None)),
             };
             let entry = cache.entry(&ask.key);
@@ -228,87 +217,6 @@ impl Inner {
         // Nothing panics while it is held; if it did, what is in the cache is still whole.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn land(
-        &self,
-        key: &EntryKey,
-        flight: &watch::Receiver<bool>,
-        result: Result<Reading, ReadError>,
-    ) {
-        let mut cache = self.cache();
-        let entry = cache.entry(key);
-        // The entry may have gone and come back meanwhile, with a read of its own.
-        if entry
-            .flight
-            .as_ref()
-            .is_some_and(|known| known.same_channel(flight))
-        {
-            entry.flight = None;
-        }
-        entry.record(result, Instant::now(), &self.revisions);
-        drop(cache);
-        self.finished.send_modify(|count| *count += 1);
-    }
-}
-
-/// One read under way. Whatever becomes of it, those who wait for it are told.
-struct Flight {
-    inner: Arc<Inner>,
-    ask: Ask,
-    landed: bool,
-    sender: watch::Sender<bool>,
-}
-
-impl Flight {
-    async fn run(mut self) {
-        let vault = Arc::clone(&self.ask.vault);
-        let object = self.ask.key.object.clone();
-        let limit = vault.settings().timeout;
-        let read = async {
-            // Closed by nobody; without a permit the read is only less orderly.
-            let _permit = vault.reads.acquire().await;
-            vault.backend().read(&object).await
-        };
-        let result = timeout(limit, read).await.unwrap_or_else(|_| {
-            Err(ReadError::new(
-                ReadErrorKind::Unavailable,
-                format!("no answer within {} s", limit.as_secs()),
-            ))
-        });
-        if let Err(error) = &result {
-            tracing::warn!(
-                vault = vault.name(),
-                object = object.path,
-                kind = error.kind.failure_kind().name(),
-                cause = %error.cause,
-                "cannot read"
-            );
-        }
-        self.land(result);
-    }
-
-    fn land(&mut self, result: Result<Reading, ReadError>) {
-        self.landed = true;
-        let flight = self.sender.subscribe();
-        self.inner.land(&self.ask.key, &flight, result);
-        self.sender.send_replace(true);
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.land(Err(ReadError::new(
-                ReadErrorKind::Unavailable,
-                "the read was broken off",
-            )));
-        }
-    }
-}
-
-async fn finished(mut flight: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and so is the read.
-    let _ = flight.wait_for(|done| *done).await;
 }
 
 /// Why there is no value, with the cause in words. The words are for the operator, not for clients.

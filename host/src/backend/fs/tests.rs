@@ -115,7 +115,11 @@ fn a_link_that_turns_outward_after_it_was_checked_is_not_followed() {
     fs::create_dir(files.path().join("d")).expect("made");
     fs::write(files.path().join("d/f"), "inside").expect("written");
     let vaults = files.vaults();
-    let backend = vaults.find("fs").expect("the vault").backend();
+    let backend = vaults
+        .find("fs")
+        .expect("the vault")
+        .backend()
+        .expect("made");
     let object = backend
         .object(&crate::backend::Asked::current("d/f"))
         .expect("inside");
@@ -133,12 +137,16 @@ fn links_inside_work_and_name_the_real_file() {
     symlink("real", files.path().join("alias")).expect("linked");
     symlink(files.path().join("real"), files.path().join("absolute")).expect("linked");
     let vaults = files.vaults();
-    let backend = vaults.find("fs").expect("the vault").backend();
+    let backend = vaults
+        .find("fs")
+        .expect("the vault")
+        .backend()
+        .expect("made");
     for name in ["alias", "absolute", "real"] {
         assert_eq!(files.get(name), Ok("v".to_owned()), "{name}");
-        assert_eq!(path(backend, name), Ok("real".to_owned()), "{name}");
+        assert_eq!(path(&*backend, name), Ok("real".to_owned()), "{name}");
     }
-    assert_eq!(path(backend, "not-yet"), Ok("not-yet".to_owned()));
+    assert_eq!(path(&*backend, "not-yet"), Ok("not-yet".to_owned()));
 }
 
 /// As a Kubernetes volume is made, and changed: `token -> ..data/token`, `..data -> ..<time>`.
@@ -154,14 +162,18 @@ fn a_kubernetes_volume_keeps_its_names_when_it_rotates() {
     rotate("..2026_01_01", "one");
     symlink("..data/token", files.path().join("token")).expect("linked");
     let vaults = files.vaults();
-    let backend = vaults.find("fs").expect("the vault").backend();
-    let before = (backend.scope().into_owned(), path(backend, "token"));
+    let backend = vaults
+        .find("fs")
+        .expect("the vault")
+        .backend()
+        .expect("made");
+    let before = (backend.scope().into_owned(), path(&*backend, "token"));
     assert_eq!(before.1, Ok("token".to_owned()));
-    assert_eq!(path(backend, "..data/token"), before.1);
+    assert_eq!(path(&*backend, "..data/token"), before.1);
     assert_eq!(files.get("token"), Ok("one".to_owned()));
     rotate("..2026_01_02", "two");
     assert_eq!(
-        (backend.scope().into_owned(), path(backend, "token")),
+        (backend.scope().into_owned(), path(&*backend, "token")),
         before
     );
     assert_eq!(files.get("token"), Ok("two".to_owned()));
@@ -169,7 +181,12 @@ fn a_kubernetes_volume_keeps_its_names_when_it_rotates() {
     // A vault whose directory is the volume's inner one is the same place.
     let inner = files.of(&files.path().join("..data"));
     assert_eq!(
-        inner.find("fs").expect("the vault").backend().scope(),
+        inner
+            .find("fs")
+            .expect("the vault")
+            .backend()
+            .expect("made")
+            .scope(),
         before.0
     );
     assert_eq!(get(inner, "{vault://fs/token}"), Ok("two".to_owned()));

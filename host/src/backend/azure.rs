@@ -1,0 +1,28 @@
+//! `azure`: placeholder.
+
+use std::sync::Arc;
+
+use super::{Backend, Kind, Spelling};
+use crate::config::{ConfigError, Fields};
+use crate::environment::Environment;
+
+pub(super) const SECRETS: Kind = Kind {
+    name: "azure",
+    build,
+    reference_options: &[],
+    spelling: Spelling::EXACT,
+};
+
+pub(super) const CERTIFICATES: Kind = Kind {
+    name: "azure-certs",
+    build,
+    reference_options: &[],
+    spelling: Spelling::EXACT,
+};
+
+fn build(
+    fields: &mut Fields,
+    _environment: &Arc<Environment>,
+) -> Result<Arc<dyn Backend>, ConfigError> {
+    Err(fields.error("is not there yet"))
+}

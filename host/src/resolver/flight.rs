@@ -1,0 +1,218 @@
+//! Reads under way: which are due, which go together in one call, and what is asked for again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Inner;
+use super::ask::Ask;
+use crate::backend::{Backend, Object, ReadError, ReadErrorKind, Reading};
+use crate::vault::Vault;
+
+/// How often one object is asked for in one read, if the failures are such as may be over at once.
+const ATTEMPTS: u32 = 3;
+
+/// The pause before the second attempt, give or take half of it; it doubles with each.
+const PAUSE: Duration = Duration::from_millis(150);
+
+type Outcome = Result<Reading, ReadError>;
+
+/// Starts the reads that are due and do not run. Gives all that run, to be waited for.
+pub(super) fn start<'a>(
+    inner: &Arc<Inner>,
+    asks: impl Iterator<Item = &'a Ask>,
+) -> Vec<watch::Receiver<bool>> {
+    let now = Instant::now();
+    let mut running = Vec::new();
+    let mut due: Vec<Seat> = Vec::new();
+    let mut cache = inner.cache();
+    for ask in asks {
+        let entry = cache.entry(&ask.key);
+        if let Some(flight) = &entry.flight {
+            running.push(flight.clone());
+        } else if entry.is_due(ask, now, &inner.revisions) {
+            let (sender, receiver) = watch::channel(false);
+            entry.flight = Some(receiver.clone());
+            running.push(receiver);
+            due.push(Seat {
+                ask: ask.clone(),
+                sender,
+                result: None,
+            });
+        }
+    }
+    drop(cache);
+    for seats in together(due) {
+        let flight = Flight {
+            inner: Arc::clone(inner),
+            seats,
+        };
+        inner.runtime.spawn(flight.run());
+    }
+    running
+}
+
+/// The reads that one call can do.
+fn together(due: Vec<Seat>) -> Vec<Vec<Seat>> {
+    let mut flights: Vec<Vec<Seat>> = Vec::new();
+    for seat in due {
+        let most = seat.ask.backend.batch();
+        let fits = |seats: &&mut Vec<Seat>| {
+            let same = |first: &Seat| Arc::ptr_eq(&first.ask.backend, &seat.ask.backend);
+            seats.len() < most && seats.first().is_some_and(same)
+        };
+        match flights.iter_mut().rev().find(fits) {
+            Some(seats) => seats.push(seat),
+            None => flights.push(vec![seat]),
+        }
+    }
+    flights
+}
+
+/// Objects of one vault that are read in one call. Whatever becomes of it, those who wait are told.
+struct Flight {
+    inner: Arc<Inner>,
+    /// Never empty.
+    seats: Vec<Seat>,
+}
+
+/// One object of a flight.
+struct Seat {
+    ask: Ask,
+    sender: watch::Sender<bool>,
+    result: Option<Outcome>,
+}
+
+impl Flight {
+    async fn run(mut self) {
+        let Some(first) = self.seats.first() else {
+            return;
+        };
+        let vault = Arc::clone(&first.ask.vault);
+        let backend = Arc::clone(&first.ask.backend);
+        let deadline = Instant::now() + vault.settings().timeout;
+        for attempt in 1..=ATTEMPTS {
+            let open: Vec<usize> = self.open().collect();
+            if !self.read(&open, &vault, &*backend, deadline).await {
+                break;
+            }
+            let Some(pause) = self.pause(attempt) else {
+                break;
+            };
+            if attempt == ATTEMPTS || Instant::now() + pause >= deadline {
+                break;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// The seats that have no result, or one that may be another if it is asked for again.
+    fn open(&self) -> impl Iterator<Item = usize> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(index, seat)| match &seat.result {
+            None => Some(index),
+            Some(Err(error)) if error.transient => Some(index),
+            Some(_) => None,
+        })
+    }
+
+    /// Asks for these; says whether an answer came in time.
+    async fn read(
+        &mut self,
+        open: &[usize],
+        vault: &Vault,
+        backend: &dyn Backend,
+        deadline: Instant,
+    ) -> bool {
+        let objects: Vec<Object> = open
+            .iter()
+            .filter_map(|index| Some(self.seats.get(*index)?.ask.key.object.clone()))
+            .collect();
+        let read = async {
+            // Closed by nobody; without a permit the read is only less orderly.
+            let _permit = vault.reads.acquire().await;
+            match &*objects {
+                [object] => vec![backend.read(object).await],
+                objects => backend.read_batch(objects).await,
+            }
+        };
+        let Ok(results) = timeout_at(deadline, read).await else {
+            for seat in self.seats.iter_mut().filter(|seat| seat.result.is_none()) {
+                let limit = vault.settings().timeout.as_secs();
+                seat.result = Some(Err(ReadError::new(
+                    ReadErrorKind::Unavailable,
+                    format!("no answer within {limit} s"),
+                )));
+            }
+            return false;
+        };
+        for (index, result) in open.iter().zip(results) {
+            if let Some(seat) = self.seats.get_mut(*index) {
+                seat.result = Some(result);
+            }
+        }
+        true
+    }
+
+    /// How long to wait before what is open is asked for again; none if nothing is.
+    fn pause(&self, attempt: u32) -> Option<Duration> {
+        let open = self.open().filter_map(|index| self.seats.get(index));
+        let asked = open.filter_map(|seat| match &seat.result {
+            Some(Err(error)) => Some(error.retry_after.unwrap_or_default()),
+            _ => None,
+        });
+        let usual = PAUSE * 2u32.pow(attempt - 1);
+        let spread = self
+            .inner
+            .jitter
+            .below(u32::try_from(usual.as_millis()).ok()?);
+        let jittered = usual / 2 + Duration::from_millis(spread.into());
+        asked.max().map(|asked| asked.max(jittered))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        for seat in self.seats.drain(..) {
+            let result = seat.result.unwrap_or_else(|| {
+                Err(ReadError::new(
+                    ReadErrorKind::Unavailable,
+                    "the read was broken off",
+                ))
+            });
+            if let Err(error) = &result {
+                tracing::warn!(
+                    vault = seat.ask.vault.name(),
+                    object = seat.ask.key.object.path,
+                    kind = error.kind.failure_kind().name(),
+                    cause = %error.cause,
+                    "cannot read"
+                );
+            }
+            land(&self.inner, &seat.ask, &seat.sender, result);
+        }
+    }
+}
+
+fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome) {
+    let mut cache = inner.cache();
+    let entry = cache.entry(&ask.key);
+    // The entry may have gone and come back meanwhile, with a read of its own.
+    let flight = sender.subscribe();
+    let is_own = |known: &watch::Receiver<bool>| known.same_channel(&flight);
+    if entry.flight.as_ref().is_some_and(is_own) {
+        entry.flight = None;
+    }
+    entry.record(result, ask.generation, Instant::now(), &inner.revisions);
+    drop(cache);
+    inner.finished.send_modify(|count| *count += 1);
+    sender.send_replace(true);
+}
+
+/// Waits for the end of a read.
+pub(super) async fn finished(mut flight: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and so is the read.
+    let _ = flight.wait_for(|done| *done).await;
+}

@@ -1,0 +1,55 @@
+//! Vaults whose own fields are references: what they need is read before they are.
+
+use futures::future::BoxFuture;
+use vaultref_contract::Reference;
+use vaultref_contract::wire::{Outcome, ResolveRequest, SecretValue};
+
+use super::{MAX_WAIT, Resolver};
+use crate::policy::Access;
+use crate::vault::{Dependent, Vault};
+
+impl Resolver {
+    /// Makes the vaults of these references ready to be read, as far as that can be done. Says whether
+    /// there was something to do. (That no vault needs itself was checked with the configuration.)
+    pub(super) fn prepare<'a>(&'a self, references: &'a [String]) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            if !self.0.vaults.have_dependents() {
+                return false;
+            }
+            let mut vaults: Vec<&Vault> = references
+                .iter()
+                .filter_map(|text| Reference::parse(text).ok())
+                .filter_map(|reference| self.0.vaults.find(reference.vault()))
+                .map(|vault| &**vault)
+                .filter(|vault| vault.as_dependent().is_some())
+                .collect();
+            vaults.sort_unstable_by_key(|vault| vault.name());
+            vaults.dedup_by_key(|vault| vault.name());
+            for dependent in vaults.iter().filter_map(|vault| vault.as_dependent()) {
+                self.make(dependent).await;
+            }
+            !vaults.is_empty()
+        })
+    }
+
+    async fn make(&self, dependent: &Dependent) {
+        let needed = dependent.references();
+        let request = ResolveRequest {
+            references: needed.iter().map(|text| text.as_str().to_owned()).collect(),
+            known: Vec::new(),
+            wait_ms: u32::try_from(MAX_WAIT.as_millis()).unwrap_or(u32::MAX),
+        };
+        // The configuration's owner wrote these references, so no client's rules hold for them.
+        let outcomes = self.resolve(&Access::All, &request).await;
+        let mut values: Vec<SecretValue> = Vec::with_capacity(needed.len());
+        for (reference, outcome) in needed.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Secret(value) => values.push(value),
+                Outcome::Failure(failure) => return dependent.fail(reference, failure.kind),
+                // Nothing was said to be known.
+                Outcome::Unchanged(_) => return,
+            }
+        }
+        dependent.make(&values);
+    }
+}

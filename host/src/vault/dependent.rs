@@ -1,0 +1,128 @@
+//! A vault whose own fields hold references: its backend is made when they have been read, and made
+//! anew when one of them has changed.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use vaultref_contract::ReferenceText;
+use vaultref_contract::wire::{FailureKind, Revision, SecretValue};
+
+use crate::backend::{Backend, Kind, ReadError, ReadErrorKind};
+use crate::config::{ConfigError, Fields};
+use crate::environment::Environment;
+
+/// Stands for what a reference will give while a configuration is checked.
+const STAND_IN: &str = "reference";
+
+/// The fields of such a vault, and the backend made of them last.
+pub(crate) struct Dependent {
+    kind: Kind,
+    fields: Fields,
+    references: Vec<ReferenceText>,
+    environment: Arc<Environment>,
+    made: RwLock<Made>,
+}
+
+struct Made {
+    /// The revisions of the values that it was made of, in the order of the references.
+    of: Vec<Revision>,
+    backend: Result<Arc<dyn Backend>, ReadError>,
+}
+
+impl Dependent {
+    /// Checks what can be checked before the references are read.
+    ///
+    /// # Errors
+    /// A field that holds no reference is wrong.
+    pub(crate) fn new(
+        kind: Kind,
+        fields: Fields,
+        references: Vec<ReferenceText>,
+        environment: &Arc<Environment>,
+    ) -> Result<Self, ConfigError> {
+        // Any text will do for this: what is wrong about a field that will come from a vault is
+        // found out later, all else now.
+        let mut trial = fields.filled(|_| Some(STAND_IN));
+        let built = (kind.build)(&mut trial, environment).map(drop);
+        match built.and_then(|()| trial.finish()) {
+            Err(error) if !fields.has_references_at(error.place()) => return Err(error),
+            _ => {}
+        }
+        Ok(Self {
+            kind,
+            fields,
+            references,
+            environment: Arc::clone(environment),
+            made: RwLock::new(Made {
+                of: Vec::new(),
+                backend: Err(ReadError::new(
+                    ReadErrorKind::Unavailable,
+                    "the references in the vault's own fields have not been read yet",
+                )),
+            }),
+        })
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The references in its fields.
+    pub(crate) fn references(&self) -> &[ReferenceText] {
+        &self.references
+    }
+
+    pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, ReadError> {
+        self.made().backend.clone()
+    }
+
+    /// Makes the backend anew unless it is made of these values, which are in the order of the
+    /// references.
+    pub(crate) fn make(&self, values: &[SecretValue]) {
+        let of: Vec<_> = values.iter().map(|value| value.revision.clone()).collect();
+        if self.made().of == of {
+            return;
+        }
+        let backend = self.build(values).map_err(|error| {
+            ReadError::new(
+                ReadErrorKind::Unavailable,
+                format!("the vault cannot be used: {error}"),
+            )
+        });
+        self.put(Made { of, backend });
+    }
+
+    /// Notes that a reference could not be read. A backend that is made already stays in use while
+    /// that is an outage only.
+    pub(crate) fn fail(&self, reference: &ReferenceText, kind: FailureKind) {
+        let bridged = matches!(kind, FailureKind::Pending | FailureKind::Unavailable);
+        if bridged && self.made().backend.is_ok() {
+            return;
+        }
+        let cause = format!("the vault's own field needs {}: {kind}", reference.as_str());
+        self.put(Made {
+            of: Vec::new(),
+            backend: Err(ReadError::new(ReadErrorKind::Unavailable, cause)),
+        });
+    }
+
+    fn build(&self, values: &[SecretValue]) -> Result<Arc<dyn Backend>, ConfigError> {
+        let value = |written: &str| {
+            let mut pairs = self.references.iter().zip(values);
+            let (_, value) = pairs.find(|(reference, _)| reference.as_str() == written)?;
+            value.value.secret().expose_text()
+        };
+        let mut fields = self.fields.filled(value);
+        let backend = (self.kind.build)(&mut fields, &self.environment)?;
+        fields.finish()?;
+        Ok(backend)
+    }
+
+    fn made(&self) -> RwLockReadGuard<'_, Made> {
+        // It is replaced whole, so what is there is good whoever panicked.
+        self.made.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, made: Made) {
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = made;
+    }
+}
