@@ -309,3 +309,46 @@ fn variables_fill_a_backend_that_is_used_by_its_own_name() {
         );
     }
 }
+
+#[test]
+fn a_vaults_field_may_be_a_reference_and_all_else_is_still_checked() {
+    let parsed = |yaml: &str| parse(yaml, &Arc::new(Environment::default()));
+    let good = "vaults: [{name: hcv, prefix: pay, config: {token: \"{vault://env/token}\", \
+        host: \"{vault://env/host}\", port: \"{vault://env/port}\", auth_method: token}}]";
+    let config = parsed(good).expect("a configuration");
+    let vault = config.vaults.find("pay").expect("the vault");
+    let unread = vault.backend().err().expect("not read yet");
+    assert!(unread.cause.contains("have not been read yet"));
+    for (yaml, expected) in [
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env/t}\", port: 0}}",
+            "vaults[0].config.port: must be a whole number",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env/t}\", hots: x}}",
+            "vaults[0].config.hots: unknown field",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env}\"}}",
+            "vaults[0].config.token: ",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://nowhere/t}\"}}",
+            "vault 'pay': a field refers to the vault 'nowhere', which is unknown",
+        ),
+        (
+            "{name: fs, prefix: me, config: {prefix: \"/x/{vault://me/y}\"}}",
+            "vault 'me': needs itself to be read: me -> me",
+        ),
+        (
+            "{name: fs, prefix: aa, config: {prefix: \"{vault://bb/y}\"}}, \
+             {name: fs, prefix: bb, config: {prefix: \"{vault://aa/y}\"}}",
+            "vault 'aa': needs itself to be read: aa -> bb -> aa",
+        ),
+    ] {
+        let error = parsed(&format!("vaults: [{yaml}]"))
+            .expect_err(yaml)
+            .to_string();
+        assert!(error.starts_with(expected), "{yaml}: {error}");
+    }
+}

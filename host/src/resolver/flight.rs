@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Inner;
 use super::ask::Ask;
 use crate::backend::{Backend, Object, ReadError, ReadErrorKind, Reading};
-use crate::vault::Vault;
+use crate::policy::Access;
+use crate::vault::{Dependent, Vault};
 
 /// How often one object is asked for in one read, if the failures are such as may be over at once.
 const ATTEMPTS: u32 = 3;
@@ -191,7 +192,24 @@ impl Drop for Flight {
                     "cannot read"
                 );
             }
+            if result
+                .as_ref()
+                .is_err_and(|error| error.kind == ReadErrorKind::Denied)
+            {
+                suspect_credentials(&self.inner, &seat.ask.vault);
+            }
             land(&self.inner, &seat.ask, &seat.sender, result);
+        }
+    }
+}
+
+/// The vault's credentials were refused. Where they come from another vault they may have changed
+/// there, before their ttl was over.
+fn suspect_credentials(inner: &Inner, vault: &Vault) {
+    let references = vault.as_dependent().map(Dependent::references);
+    for reference in references.unwrap_or_default() {
+        if let Ok(ask) = Ask::new(&inner.vaults, &Access::All, reference.as_str()) {
+            inner.cache().entry(&ask.key).hurry();
         }
     }
 }
@@ -216,3 +234,6 @@ pub(super) async fn finished(mut flight: watch::Receiver<bool>) {
     // An error means that the sender is gone, and so is the read.
     let _ = flight.wait_for(|done| *done).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,8 @@ pub(super) struct Entry {
     failed: Option<Failed>,
     /// The vault's generation when the last read began.
     generation: u64,
+    /// There is reason to read it before its time.
+    hurried: bool,
 }
 
 struct Good {
@@ -136,7 +138,8 @@ impl Entry {
     /// Whether a reference needs a read now.
     pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
         let terms = &ask.terms;
-        if self.generation != ask.generation && (self.failed.is_some() || self.good.is_some()) {
+        let was_read = self.failed.is_some() || self.good.is_some();
+        if was_read && (self.hurried || self.generation != ask.generation) {
             return true;
         }
         match (&self.failed, &mut self.good) {
@@ -210,6 +213,7 @@ impl Entry {
         revisions: &Revisions,
     ) {
         self.generation = generation;
+        self.hurried = false;
         match result {
             Ok(reading) => {
                 let before = self.good.take().map(|good| good.selections);
@@ -252,6 +256,11 @@ impl Entry {
             at: now,
             since: now,
         });
+    }
+
+    /// Has the next who asks read it, whatever its ttl. What is known stays in use until then.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Whether there is a value that could still be of use.

@@ -53,3 +53,6 @@ impl Resolver {
         dependent.make(&values);
     }
 }
+
+#[cfg(test)]
+mod tests;
