@@ -48,6 +48,11 @@ impl Cache {
         &mut used.entry
     }
 
+    /// The entry of an object if there is one. It does not count as asked for.
+    pub(super) fn peek(&self, key: &EntryKey) -> Option<&Entry> {
+        self.entries.get(key).map(|used| &used.entry)
+    }
+
     /// Drops the sixteenth that was least recently asked for, so that the search is seldom made.
     /// Entries without a value go first: no flood of misses takes away what bridges an outage. One
     /// that is being read stays, so that it is not read twice.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Inner;
 use super::ask::Ask;
+use super::life::Entry;
 use crate::backend::{Backend, Object, ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
 use crate::vault::{Dependent, Vault};
@@ -20,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 type Outcome = Result<Reading, ReadError>;
 
-/// Starts the reads that are due and do not run. Gives all that run, to be waited for.
+/// Starts the reads that are due and do not run. Gives those that run and have to be waited for.
 pub(super) fn start<'a>(
     inner: &Arc<Inner>,
     asks: impl Iterator<Item = &'a Ask>,
@@ -31,20 +32,37 @@ pub(super) fn start<'a>(
     let mut cache = inner.cache();
     for ask in asks {
         let entry = cache.entry(&ask.key);
-        if let Some(flight) = &entry.flight {
-            running.push(flight.clone());
-        } else if entry.is_due(ask, now, &inner.revisions) {
-            let (sender, receiver) = watch::channel(false);
-            entry.flight = Some(receiver.clone());
-            running.push(receiver);
-            due.push(Seat {
-                ask: ask.clone(),
-                sender,
-                result: None,
-            });
+        entry.note(ask);
+        if entry.flight.is_none() && entry.is_due(ask, now, &inner.revisions) {
+            due.push(Seat::taken(ask, entry));
+        }
+        // A read ahead of the expiry keeps nobody waiting.
+        if let Some(flight) = entry.flight.clone()
+            && !entry.is_fresh(ask, now, &inner.revisions)
+        {
+            running.push(flight);
         }
     }
     drop(cache);
+    depart(inner, due);
+    running
+}
+
+/// Reads these whether they are due or not, unless they are being read.
+pub(super) fn refresh(inner: &Arc<Inner>, asks: &[Ask]) {
+    let mut due: Vec<Seat> = Vec::new();
+    let mut cache = inner.cache();
+    for ask in asks {
+        let entry = cache.entry(&ask.key);
+        if entry.flight.is_none() {
+            due.push(Seat::taken(ask, entry));
+        }
+    }
+    drop(cache);
+    depart(inner, due);
+}
+
+fn depart(inner: &Arc<Inner>, due: Vec<Seat>) {
     for seats in together(due) {
         let flight = Flight {
             inner: Arc::clone(inner),
@@ -52,7 +70,6 @@ pub(super) fn start<'a>(
         };
         inner.runtime.spawn(flight.run());
     }
-    running
 }
 
 /// The reads that one call can do.
@@ -84,6 +101,18 @@ struct Seat {
     ask: Ask,
     sender: watch::Sender<bool>,
     result: Option<Outcome>,
+}
+
+impl Seat {
+    fn taken(ask: &Ask, entry: &mut Entry) -> Self {
+        let (sender, receiver) = watch::channel(false);
+        entry.flight = Some(receiver);
+        Self {
+            ask: ask.clone(),
+            sender,
+            result: None,
+        }
+    }
 }
 
 impl Flight {
@@ -223,7 +252,15 @@ fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome)
     if entry.flight.as_ref().is_some_and(is_own) {
         entry.flight = None;
     }
-    entry.record(result, ask.generation, Instant::now(), &inner.revisions);
+    let was_known = entry.has_value();
+    let now = Instant::now();
+    let for_whom = entry.asked().unwrap_or(ask).clone();
+    entry.record(result, ask.generation, now, &inner.revisions);
+    if let Some(time) = entry.holds_for(&for_whom, now) {
+        let at = inner.agenda.plan(now, time, was_known, &inner.jitter);
+        entry.refresh_at = Some(at);
+        inner.agenda.add(at, ask.key.clone());
+    }
     drop(cache);
     inner.finished.send_modify(|count| *count += 1);
     sender.send_replace(true);

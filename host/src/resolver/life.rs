@@ -98,6 +98,10 @@ pub(super) struct Entry {
     generation: u64,
     /// There is reason to read it before its time.
     hurried: bool,
+    /// Of those who have asked since the last read, the one with the shortest ttl.
+    asked: Option<Ask>,
+    /// When it is to be read ahead of its expiry.
+    pub(super) refresh_at: Option<Instant>,
 }
 
 struct Good {
@@ -135,6 +139,45 @@ pub(super) enum Answer<'a> {
 }
 
 impl Entry {
+    /// Notes that a reference asks, so that the value is kept fresh for it.
+    pub(super) fn note(&mut self, ask: &Ask) {
+        let ttl = |ask: &Ask| ask.terms.ttl.unwrap_or(Duration::MAX);
+        if self
+            .asked
+            .as_ref()
+            .is_none_or(|known| ttl(ask) < ttl(known))
+        {
+            self.asked = Some(ask.clone());
+        }
+    }
+
+    /// The reference for which the value is to be read again, if one has asked since the last read.
+    pub(super) fn asked(&self) -> Option<&Ask> {
+        self.asked.as_ref()
+    }
+
+    /// How long the value holds, counted from now, if it was read well and does not hold for ever.
+    pub(super) fn holds_for(&self, ask: &Ask, now: Instant) -> Option<Duration> {
+        let good = self.good.as_ref().filter(|_| self.failed.is_none())?;
+        Some(good.expires_at(&ask.terms)?.saturating_duration_since(now))
+    }
+
+    /// Whether there is a value for a reference that nobody has to wait for a newer one of.
+    pub(super) fn is_fresh(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
+        let expected = self.generation == ask.generation && !self.hurried;
+        let Some(good) = self
+            .good
+            .as_mut()
+            .filter(|_| self.failed.is_none() && expected)
+        else {
+            return false;
+        };
+        let in_time = good
+            .expires_at(&ask.terms)
+            .is_none_or(|expiry| now < expiry);
+        in_time && good.select(&ask.selector, revisions).is_ok()
+    }
+
     /// Whether a reference needs a read now.
     pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
         let terms = &ask.terms;
@@ -214,6 +257,8 @@ impl Entry {
     ) {
         self.generation = generation;
         self.hurried = false;
+        self.asked = None;
+        self.refresh_at = None;
         match result {
             Ok(reading) => {
                 let before = self.good.take().map(|good| good.selections);

@@ -10,6 +10,7 @@ mod flight;
 mod jitter;
 mod life;
 mod prepare;
+mod refresh;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -52,6 +53,7 @@ struct Inner {
     cache: Mutex<Cache>,
     revisions: Revisions,
     jitter: Jitter,
+    agenda: refresh::Agenda,
     finished: watch::Sender<u64>,
 }
 
@@ -66,6 +68,7 @@ impl Resolver {
             cache: Mutex::new(Cache::new(MAX_ENTRIES)),
             revisions: Revisions::new(boot),
             jitter: Jitter::new(boot),
+            agenda: refresh::Agenda::new(),
             finished: watch::Sender::new(0),
         }))
     }
