@@ -26,3 +26,4 @@ pub mod resolver;
 pub mod server;
 mod value;
 pub mod vault;
+mod watch;

@@ -24,6 +24,7 @@ pub struct Vault {
     kind: Kind,
     source: Source,
     settings: Settings,
+    definition: Option<u64>,
     pub(crate) reads: Semaphore,
 }
 
@@ -54,6 +55,7 @@ impl Vault {
             kind,
             source,
             settings,
+            definition: None,
             reads: Semaphore::new(CONCURRENT_READS),
         }
     }
@@ -79,6 +81,19 @@ impl Vault {
             Source::Given(backend) => Ok(Arc::clone(backend)),
             Source::Dependent(dependent) => dependent.backend(),
         }
+    }
+
+    /// The same vault with a hash of the fields that it was made of.
+    pub(crate) fn defined_by(self, definition: u64) -> Self {
+        Self {
+            definition: Some(definition),
+            ..self
+        }
+    }
+
+    /// Whether it was made of the fields with this hash.
+    pub(crate) fn is_defined_by(&self, definition: u64) -> bool {
+        self.definition == Some(definition)
     }
 
     /// What it takes to make the backend, if some of its fields are references.
@@ -145,10 +160,11 @@ pub struct Vaults(BTreeMap<String, Arc<Vault>>);
 impl Vaults {
     /// Adds a vault, unless its name is taken. Says whether it was added.
     #[must_use]
-    pub fn add(&mut self, vault: Vault) -> bool {
+    pub fn add(&mut self, vault: impl Into<Arc<Vault>>) -> bool {
+        let vault = vault.into();
         let free = !self.0.contains_key(vault.name());
         if free {
-            self.0.insert(vault.name().to_owned(), Arc::new(vault));
+            self.0.insert(vault.name().to_owned(), vault);
         }
         free
     }

@@ -3,6 +3,7 @@
 //! Errors are one line on stderr that names the file, the path in it or the reference, and the
 //! cause. Only `get` writes a secret, and only to stdout.
 
+mod flush;
 mod get;
 mod output;
 mod parse;
@@ -49,6 +50,8 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Have a running daemon read values anew, before their ttl is over
+    Flush(flush::Flush),
     /// Print the value that a reference stands for
     Get(get::Get),
     /// Show how a reference is read, without reading any secret
@@ -132,6 +135,7 @@ impl From<Status> for ExitCode {
 /// Runs the command.
 pub async fn run(arguments: Arguments, environment: &Arc<Environment>) -> Status {
     match arguments.command {
+        Command::Flush(flush) => flush.run(environment).await,
         Command::Get(get) => get.run(environment).await,
         Command::Parse(parse) => parse.run(),
         Command::Serve(serve) => serve.run(environment).await,
@@ -144,7 +148,7 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
     let usual = match arguments.command {
         Command::Serve(_) => "info",
         // Their errors are reported once, by themselves.
-        Command::Get(_) | Command::Parse(_) => "error",
+        Command::Flush(_) | Command::Get(_) | Command::Parse(_) => "error",
     };
     let wanted = ["VAULTREF_LOG", "RUST_LOG"]
         .iter()

@@ -17,7 +17,6 @@ use crate::vault::{Vault, Vaults};
 /// A reference that may be answered.
 #[derive(Clone)]
 pub(super) struct Ask {
-    pub(super) vault: Arc<Vault>,
     pub(super) backend: Arc<dyn Backend>,
     /// [`Backend::generation`] at the time of asking.
     pub(super) generation: u64,
@@ -63,7 +62,7 @@ impl Ask {
         }
         Ok(Self {
             key: EntryKey {
-                vault: vault.name().to_owned(),
+                vault: Arc::clone(vault),
                 // One entry, however it was spelled.
                 object: Object {
                     alias: None,
@@ -77,7 +76,6 @@ impl Ask {
             terms: options.terms,
             generation: backend.generation(),
             backend,
-            vault: Arc::clone(vault),
         })
     }
 }

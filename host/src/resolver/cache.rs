@@ -1,15 +1,34 @@
 //! The entries by object, bounded in number.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use super::life::Entry;
 use crate::backend::Object;
+use crate::vault::Vault;
 
-/// One object of one vault. Vaults do not share entries: their settings differ.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+/// One object of one vault. Vaults do not share entries: their settings differ. A vault that has
+/// changed is another one, even under the same name.
+#[derive(Clone)]
 pub(super) struct EntryKey {
-    pub(super) vault: String,
+    pub(super) vault: Arc<Vault>,
     pub(super) object: Object,
+}
+
+impl PartialEq for EntryKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.vault, &other.vault) && self.object == other.object
+    }
+}
+
+impl Eq for EntryKey {}
+
+impl Hash for EntryKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.vault).hash(state);
+        self.object.hash(state);
+    }
 }
 
 /// All entries.
@@ -49,8 +68,19 @@ impl Cache {
     }
 
     /// The entry of an object if there is one. It does not count as asked for.
-    pub(super) fn peek(&self, key: &EntryKey) -> Option<&Entry> {
-        self.entries.get(key).map(|used| &used.entry)
+    pub(super) fn peek(&mut self, key: &EntryKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key).map(|used| &mut used.entry)
+    }
+
+    /// All entries, in no order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&EntryKey, &mut Entry)> {
+        let entries = self.entries.iter_mut();
+        entries.map(|(key, used)| (key, &mut used.entry))
+    }
+
+    /// Drops the entries of vaults that are not kept.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Arc<Vault>) -> bool) {
+        self.entries.retain(|key, _| is_kept(&key.vault));
     }
 
     /// Drops the sixteenth that was least recently asked for, so that the search is seldom made.
@@ -74,9 +104,14 @@ impl Cache {
 mod tests {
     use super::*;
 
-    fn key(number: usize) -> EntryKey {
+    fn vault() -> Arc<Vault> {
+        let config = crate::config::parse("{}", &Arc::default()).expect("a configuration");
+        Arc::clone(config.vaults.find("env").expect("env"))
+    }
+
+    fn key(vault: &Arc<Vault>, number: usize) -> EntryKey {
         EntryKey {
-            vault: "v".to_owned(),
+            vault: Arc::clone(vault),
             object: Object {
                 scope: String::new(),
                 path: number.to_string(),
@@ -88,33 +123,35 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first_and_the_bound_holds() {
-        let mut cache = Cache::new(64);
-        cache.entry(&key(0));
+        let (mut cache, vault) = (Cache::new(64), self::vault());
+        cache.entry(&key(&vault, 0));
         for number in 1..1000 {
-            cache.entry(&key(number));
-            cache.entry(&key(0));
+            cache.entry(&key(&vault, number));
+            cache.entry(&key(&vault, 0));
             assert!(cache.entries.len() <= 64);
         }
-        assert!(cache.entries.contains_key(&key(0)));
-        assert!(cache.entries.contains_key(&key(999)));
-        assert!(!cache.entries.contains_key(&key(1)));
+        assert!(cache.entries.contains_key(&key(&vault, 0)));
+        assert!(cache.entries.contains_key(&key(&vault, 999)));
+        assert!(!cache.entries.contains_key(&key(&vault, 1)));
     }
 
     #[test]
     fn misses_push_out_neither_values_nor_what_is_being_read() {
-        let mut cache = Cache::new(64);
+        let (mut cache, vault) = (Cache::new(64), self::vault());
         let reading = crate::backend::Reading::new(vaultref_contract::Secret::new(Vec::new()));
         let revisions = super::super::Revisions::new(1);
         let now = tokio::time::Instant::now();
-        cache.entry(&key(0)).record(Ok(reading), 0, now, &revisions);
+        cache
+            .entry(&key(&vault, 0))
+            .record(Ok(reading), 0, now, &revisions);
         let (_sender, flight) = tokio::sync::watch::channel(false);
-        cache.entry(&key(1)).flight = Some(flight);
+        cache.entry(&key(&vault, 1)).flight = Some(flight);
         for number in 2..1000 {
-            cache.entry(&key(number));
+            cache.entry(&key(&vault, number));
         }
         assert!(cache.entries.len() <= 65);
-        assert!(cache.entries.contains_key(&key(0)));
-        assert!(cache.entries.contains_key(&key(1)));
-        assert!(!cache.entries.contains_key(&key(2)));
+        assert!(cache.entries.contains_key(&key(&vault, 0)));
+        assert!(cache.entries.contains_key(&key(&vault, 1)));
+        assert!(!cache.entries.contains_key(&key(&vault, 2)));
     }
 }

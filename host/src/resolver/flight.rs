@@ -120,7 +120,7 @@ impl Flight {
         let Some(first) = self.seats.first() else {
             return;
         };
-        let vault = Arc::clone(&first.ask.vault);
+        let vault = Arc::clone(&first.ask.key.vault);
         let backend = Arc::clone(&first.ask.backend);
         let deadline = Instant::now() + vault.settings().timeout;
         for attempt in 1..=ATTEMPTS {
@@ -214,7 +214,7 @@ impl Drop for Flight {
             });
             if let Err(error) = &result {
                 tracing::warn!(
-                    vault = seat.ask.vault.name(),
+                    vault = seat.ask.key.vault.name(),
                     object = seat.ask.key.object.path,
                     kind = error.kind.failure_kind().name(),
                     cause = %error.cause,
@@ -225,7 +225,7 @@ impl Drop for Flight {
                 .as_ref()
                 .is_err_and(|error| error.kind == ReadErrorKind::Denied)
             {
-                suspect_credentials(&self.inner, &seat.ask.vault);
+                suspect_credentials(&self.inner, &seat.ask.key.vault);
             }
             land(&self.inner, &seat.ask, &seat.sender, result);
         }
@@ -237,15 +237,32 @@ impl Drop for Flight {
 fn suspect_credentials(inner: &Inner, vault: &Vault) {
     let references = vault.as_dependent().map(Dependent::references);
     for reference in references.unwrap_or_default() {
-        if let Ok(ask) = Ask::new(&inner.vaults, &Access::All, reference.as_str()) {
-            inner.cache().entry(&ask.key).hurry();
+        let ask = Ask::new(&inner.vaults(), &Access::All, reference.as_str());
+        if let Ok(ask) = ask
+            && let Some(entry) = inner.cache().peek(&ask.key)
+        {
+            entry.hurry();
         }
     }
 }
 
 fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome) {
     let mut cache = inner.cache();
-    let entry = cache.entry(&ask.key);
+    if let Some(entry) = cache.peek(&ask.key) {
+        record(inner, ask, sender, entry, result);
+    }
+    drop(cache);
+    inner.finished.send_modify(|count| *count += 1);
+    sender.send_replace(true);
+}
+
+fn record(
+    inner: &Inner,
+    ask: &Ask,
+    sender: &watch::Sender<bool>,
+    entry: &mut Entry,
+    result: Outcome,
+) {
     // The entry may have gone and come back meanwhile, with a read of its own.
     let flight = sender.subscribe();
     let is_own = |known: &watch::Receiver<bool>| known.same_channel(&flight);
@@ -261,9 +278,6 @@ fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome)
         entry.refresh_at = Some(at);
         inner.agenda.add(at, ask.key.clone());
     }
-    drop(cache);
-    inner.finished.send_modify(|count| *count += 1);
-    sender.send_replace(true);
 }
 
 /// Waits for the end of a read.

@@ -7,6 +7,7 @@
 mod ask;
 mod cache;
 mod flight;
+mod flush;
 mod jitter;
 mod life;
 mod prepare;
@@ -15,7 +16,7 @@ mod refresh;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -30,6 +31,7 @@ use crate::policy::Access;
 use crate::vault::Vaults;
 use ask::Ask;
 use cache::Cache;
+pub use flush::Flush;
 use jitter::Jitter;
 use life::Answer;
 
@@ -48,7 +50,7 @@ pub const MAX_ENTRIES: usize = 10_000;
 pub struct Resolver(Arc<Inner>);
 
 struct Inner {
-    vaults: Vaults,
+    vaults: RwLock<Arc<Vaults>>,
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
@@ -63,7 +65,7 @@ impl Resolver {
     #[must_use]
     pub fn new(vaults: Vaults, boot: u64, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
-            vaults,
+            vaults: RwLock::new(Arc::new(vaults)),
             runtime,
             cache: Mutex::new(Cache::new(MAX_ENTRIES)),
             revisions: Revisions::new(boot),
@@ -94,7 +96,7 @@ impl Resolver {
     /// [`Resolver::finished_reads`] tells when to ask again.
     #[must_use]
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        if self.0.vaults.have_dependents() {
+        if self.vaults().have_dependents() {
             let (resolver, references) = (self.clone(), request.references.clone());
             self.0.runtime.spawn(async move {
                 if timeout(MAX_WAIT, resolver.prepare(&references)).await == Ok(true) {
@@ -142,10 +144,26 @@ impl Resolver {
         }
     }
 
-    /// The vaults that are served.
+    /// The vaults that are served now.
     #[must_use]
-    pub fn vaults(&self) -> &Vaults {
-        &self.0.vaults
+    pub fn vaults(&self) -> Arc<Vaults> {
+        self.0.vaults()
+    }
+
+    /// Serves these vaults from now on. Entries of a vault that is not among them go; what is the same
+    /// vault (the same object, not only the same name) keeps what it has.
+    pub fn replace(&self, vaults: Vaults) {
+        let vaults = Arc::new(vaults);
+        *self
+            .0
+            .vaults
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&vaults);
+        let mut cache = self.0.cache();
+        cache.retain(|vault| {
+            let served = vaults.find(vault.name());
+            served.is_some_and(|served| Arc::ptr_eq(served, vault))
+        });
     }
 
     fn ask_all(
@@ -153,9 +171,10 @@ impl Resolver {
         access: &Access,
         request: &ResolveRequest,
     ) -> Vec<Result<Ask, ask::NotAsked>> {
+        let vaults = self.vaults();
         let references = request.references.iter();
         references
-            .map(|reference| Ask::new(&self.0.vaults, access, reference))
+            .map(|reference| Ask::new(&vaults, access, reference))
             .collect()
     }
 
@@ -200,7 +219,7 @@ impl Resolver {
     }
 
     fn cause(&self, access: &Access, reference: &str, kind: FailureKind) -> Cow<'static, str> {
-        match Ask::new(&self.0.vaults, access, reference) {
+        match Ask::new(&self.vaults(), access, reference) {
             Err(refused) => refused.cause,
             Ok(ask) => self.0.cache().entry(&ask.key).cause(kind),
         }
@@ -210,12 +229,18 @@ impl Resolver {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("vaults", &self.0.vaults)
+            .field("vaults", &self.vaults())
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
+    fn vaults(&self) -> Arc<Vaults> {
+        // It is replaced whole, so what is there is good whoever panicked.
+        let vaults = self.vaults.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&vaults)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         // Nothing panics while it is held; if it did, what is in the cache is still whole.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)

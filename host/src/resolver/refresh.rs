@@ -140,7 +140,7 @@ impl Resolver {
 
     fn refresh_due(&self) {
         let due = self.0.agenda.take(Instant::now());
-        let cache = self.0.cache();
+        let mut cache = self.0.cache();
         let asks: Vec<_> = due
             .iter()
             .filter_map(|(at, key)| {

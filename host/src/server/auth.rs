@@ -1,6 +1,6 @@
 //! Which client of the configuration a call comes from.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use vaultref_contract::Secret;
@@ -15,7 +15,7 @@ const TOKEN_WAIT: Duration = Duration::from_secs(2);
 /// Knows the clients.
 #[derive(Debug)]
 pub(super) struct Guard {
-    clients: Clients,
+    clients: RwLock<Arc<Clients>>,
     own_uid: u32,
     resolver: Resolver,
 }
@@ -23,14 +23,31 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(clients: Clients, own_uid: u32, resolver: Resolver) -> Self {
         Self {
-            clients,
+            clients: RwLock::new(Arc::new(clients)),
             own_uid,
             resolver,
         }
     }
 
+    /// Knows these clients from the next call on.
+    pub(super) fn replace(&self, clients: Clients) {
+        let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(clients);
+    }
+
+    /// Whether a call comes from the user that the daemon runs as, or from root.
+    pub(super) fn is_operator(&self, origin: Origin) -> bool {
+        matches!(origin, Origin::Unix { uid, .. } if uid == self.own_uid || uid == 0)
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        // They are replaced whole, so what is there is good whoever panicked.
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&clients)
+    }
+
     pub(super) async fn warm_up(&self) {
-        for client in self.clients.iter() {
+        for client in self.clients().iter() {
             for token in &client.tokens {
                 self.matches(client, token, b"", Wait::Yes).await;
             }
@@ -43,7 +60,7 @@ impl Guard {
         origin: Origin,
         token: Option<&[u8]>,
     ) -> Result<Access, Refusal> {
-        if self.clients.is_empty() {
+        if self.clients().is_empty() {
             return match origin {
                 Origin::Unix { uid, .. } if uid == self.own_uid => Ok(Access::All),
                 Origin::Unix { .. } => Err(unauthorized(
@@ -74,12 +91,9 @@ impl Guard {
         token: Option<&[u8]>,
         wait: Wait,
     ) -> Option<Arc<Client>> {
+        let clients = self.clients();
         let mut best = None;
-        for client in self
-            .clients
-            .iter()
-            .filter(|client| client.comes_from(origin))
-        {
+        for client in clients.iter().filter(|client| client.comes_from(origin)) {
             let rank = (!client.tokens.is_empty(), client.peer.is_some());
             let fits = match token {
                 Some(token) => self.shows_one_of(client, token, wait).await,

@@ -48,9 +48,9 @@ impl Daemon {
         let config = parse(&yaml, &Arc::new(environment)).expect("a configuration");
         let mut listeners = Vec::new();
         for listen in &config.listen {
-            listeners.push(bind(listen).await.expect("bound"));
+            listeners.push((listen.clone(), bind(listen).await.expect("bound")));
         }
-        let tcp = listeners[1].address().replace("tcp://", "");
+        let tcp = listeners[1].1.address().replace("tcp://", "");
         let resolver = Resolver::new(config.vaults, 1, tokio::runtime::Handle::current());
         let server = Server::new(resolver, config.clients, own_uid, limits);
         server.warm_up().await;
