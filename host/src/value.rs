@@ -34,6 +34,11 @@ impl Content {
         }
     }
 
+    /// The number of bytes of the object.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Takes the value out of the object.
     ///
     /// # Errors

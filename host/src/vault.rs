@@ -10,9 +10,13 @@ use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Kind, ReadError};
 
+mod circuit;
 mod dependent;
+mod pace;
 
+use circuit::Circuit;
 pub(crate) use dependent::Dependent;
+use pace::Pace;
 
 /// How many reads of one vault run at a time. What is over it waits its turn within its own time, so
 /// that one slow vault keeps neither others nor the daemon from working.
@@ -26,6 +30,8 @@ pub struct Vault {
     settings: Settings,
     definition: Option<u64>,
     pub(crate) reads: Semaphore,
+    pub(crate) circuit: Circuit,
+    pub(crate) pace: Pace,
 }
 
 /// Where a vault's backend comes from.
@@ -54,9 +60,11 @@ impl Vault {
             name,
             kind,
             source,
+            pace: Pace::new(settings.rate_limit),
             settings,
             definition: None,
             reads: Semaphore::new(CONCURRENT_READS),
+            circuit: Circuit::new(),
         }
     }
 
@@ -134,6 +142,8 @@ pub struct Settings {
     pub base64_decode: bool,
     /// How long one read may take.
     pub timeout: Duration,
+    /// How many reads may begin in a second; none: as many as are due.
+    pub rate_limit: Option<u32>,
     /// The fields that a reference may set.
     pub allow_options: Vec<String>,
 }
@@ -148,6 +158,7 @@ impl Default for Settings {
             max_ttl: None,
             base64_decode: false,
             timeout: Duration::from_secs(5),
+            rate_limit: Some(500),
             allow_options: Vec::new(),
         }
     }

@@ -204,6 +204,13 @@ fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
     if ttl.is_some_and(|ttl| ttl < min_ttl) {
         return Err(fields.error("'ttl' is less than 'min_ttl'"));
     }
+    let rate_limit = match fields.take("rate_limit") {
+        None => defaults.rate_limit,
+        Some(node) => {
+            let limit = u32::try_from(node.integer(0..=1_000_000)?).unwrap_or(u32::MAX);
+            (limit > 0).then_some(limit)
+        }
+    };
     let base64_decode = match fields.take("base64_decode") {
         None => defaults.base64_decode,
         Some(node) => node.boolean()?,
@@ -220,6 +227,7 @@ fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
         max_ttl,
         base64_decode,
         timeout,
+        rate_limit,
         allow_options,
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Inner;
 use super::ask::Ask;
@@ -67,6 +67,7 @@ fn depart(inner: &Arc<Inner>, due: Vec<Seat>) {
         let flight = Flight {
             inner: Arc::clone(inner),
             seats,
+            is_admitted: true,
         };
         inner.runtime.spawn(flight.run());
     }
@@ -94,6 +95,8 @@ struct Flight {
     inner: Arc<Inner>,
     /// Never empty.
     seats: Vec<Seat>,
+    /// The vault may be asked.
+    is_admitted: bool,
 }
 
 /// One object of a flight.
@@ -122,6 +125,9 @@ impl Flight {
         };
         let vault = Arc::clone(&first.ask.key.vault);
         let backend = Arc::clone(&first.ask.backend);
+        if let Err(pause) = vault.circuit.admit(Instant::now()) {
+            return self.leave_alone(pause);
+        }
         let deadline = Instant::now() + vault.settings().timeout;
         for attempt in 1..=ATTEMPTS {
             let open: Vec<usize> = self.open().collect();
@@ -135,6 +141,42 @@ impl Flight {
                 break;
             }
             sleep(pause).await;
+        }
+    }
+
+    /// None is asked for: the vault has failed too often of late.
+    fn leave_alone(mut self, pause: Duration) {
+        self.is_admitted = false;
+        for seat in &mut self.seats {
+            seat.result = Some(Err(ReadError {
+                retry_after: Some(pause),
+                ..ReadError::new(
+                    ReadErrorKind::Unavailable,
+                    "not asked for now, since the vault has failed several times in a row",
+                )
+            }));
+        }
+    }
+
+    fn note_outcome(&self) {
+        let first = self.seats.first().filter(|_| self.is_admitted);
+        let Some(vault) = first.map(|seat| &seat.ask.key.vault) else {
+            return;
+        };
+        let is_outage = |seat: &Seat| match &seat.result {
+            // One object that cannot be read for reasons of its own says nothing about the vault.
+            Some(Err(error)) => error.transient,
+            Some(Ok(_)) => false,
+            None => true,
+        };
+        let outage = self.seats.iter().all(is_outage);
+        match vault.circuit.note(outage, Instant::now()) {
+            Some(true) => tracing::warn!(
+                vault = vault.name(),
+                "fails again and again; it is tried from time to time only"
+            ),
+            Some(false) => tracing::info!(vault = vault.name(), "answers again"),
+            None => {}
         }
     }
 
@@ -161,6 +203,7 @@ impl Flight {
             .filter_map(|index| Some(self.seats.get(*index)?.ask.key.object.clone()))
             .collect();
         let read = async {
+            sleep_until(vault.pace.turn(Instant::now())).await;
             // Closed by nobody; without a permit the read is only less orderly.
             let _permit = vault.reads.acquire().await;
             match &*objects {
@@ -171,10 +214,8 @@ impl Flight {
         let Ok(results) = timeout_at(deadline, read).await else {
             for seat in self.seats.iter_mut().filter(|seat| seat.result.is_none()) {
                 let limit = vault.settings().timeout.as_secs();
-                seat.result = Some(Err(ReadError::new(
-                    ReadErrorKind::Unavailable,
-                    format!("no answer within {limit} s"),
-                )));
+                let cause = format!("no answer within {limit} s");
+                seat.result = Some(Err(ReadError::transient(cause)));
             }
             return false;
         };
@@ -205,6 +246,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.note_outcome();
         for seat in self.seats.drain(..) {
             let result = seat.result.unwrap_or_else(|| {
                 Err(ReadError::new(
@@ -250,6 +292,7 @@ fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome)
     let mut cache = inner.cache();
     if let Some(entry) = cache.peek(&ask.key) {
         record(inner, ask, sender, entry, result);
+        cache.settle(&ask.key);
     }
     drop(cache);
     inner.finished.send_modify(|count| *count += 1);

@@ -308,6 +308,16 @@ impl Entry {
         self.hurried = true;
     }
 
+    /// The bytes of the object, with the values that were taken out of it; 0 if there is none.
+    pub(super) fn size(&self) -> usize {
+        self.good.as_ref().map_or(0, |good| {
+            let selections = good.selections.values();
+            let selected: usize = selections.map(|selected| selected.secret.len()).sum();
+            // An object that is empty takes room too.
+            (good.content.len() + selected).max(1)
+        })
+    }
+
     /// Whether there is a value that could still be of use.
     pub(super) fn has_value(&self) -> bool {
         self.good.is_some()

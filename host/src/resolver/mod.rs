@@ -30,6 +30,7 @@ use vaultref_contract::wire::{
 use crate::policy::Access;
 use crate::vault::Vaults;
 use ask::Ask;
+pub use cache::Bounds;
 use cache::Cache;
 pub use flush::Flush;
 use jitter::Jitter;
@@ -41,9 +42,6 @@ const MAX_REPLY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The longest that a request can wait, whatever it asks for.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// The most objects that are kept; the one that was asked for least recently goes first.
-pub const MAX_ENTRIES: usize = 10_000;
 
 /// Answers references. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -67,7 +65,7 @@ impl Resolver {
         Self(Arc::new(Inner {
             vaults: RwLock::new(Arc::new(vaults)),
             runtime,
-            cache: Mutex::new(Cache::new(MAX_ENTRIES)),
+            cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
             jitter: Jitter::new(boot),
             agenda: refresh::Agenda::new(),

@@ -62,7 +62,7 @@ impl Backend for Shared {
         Ok(Object {
             scope: String::new(),
             path: asked.resource.to_owned(),
-            version: None,
+            version: asked.version,
             alias: None,
         })
     }
@@ -165,4 +165,29 @@ async fn what_failed_in_a_batch_is_asked_for_again_without_the_rest() {
     let names = ["good", "busy-once", "denied"].map(str::to_owned);
     assert_eq!(bed.ask(&names).await, 2);
     assert_eq!(bed.backend.calls(), [&names[..], &names[1..2]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_fails_again_and_again_is_left_alone_for_a_while() {
+    let bed = Bed::new(1);
+    for number in 0..20 {
+        // Names of their own, so that no failure is remembered.
+        assert_eq!(bed.ask(&[format!("busy?neg_ttl={number}")]).await, 0);
+        assert_eq!(bed.ask(&[format!("busy#{number}")]).await, 0);
+    }
+    let calls = bed.backend.calls().len();
+    assert!(calls <= 6 * 3, "{calls}");
+    // A pause of five seconds at most; then one read tries, and all is as before.
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(bed.ask(&["good".to_owned()]).await, 1);
+    assert_eq!(bed.ask(&["good-too".to_owned()]).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_fail_for_reasons_of_their_own_do_not_keep_others_from_being_read() {
+    let bed = Bed::new(1);
+    for number in 0..20 {
+        assert_eq!(bed.ask(&[format!("sealed#{number}")]).await, 0);
+    }
+    assert_eq!(bed.ask(&["good".to_owned()]).await, 1);
 }
