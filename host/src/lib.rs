@@ -20,6 +20,7 @@ pub mod config;
 #[cfg(feature = "wasmtime")]
 pub mod embed;
 pub mod environment;
+mod metrics;
 pub mod policy;
 mod request;
 pub mod resolver;

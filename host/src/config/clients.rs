@@ -41,6 +41,10 @@ fn client(mut fields: Fields, vaults: &Vaults) -> Result<Client, ConfigError> {
     }
     let allow = patterns(fields.take("allow"), vaults)?;
     let deny = patterns(fields.take("deny"), vaults)?;
+    let metrics = fields
+        .take("metrics")
+        .map(|node| node.boolean())
+        .transpose()?;
     fields.finish()?;
     Ok(Client {
         name,
@@ -48,6 +52,7 @@ fn client(mut fields: Fields, vaults: &Vaults) -> Result<Client, ConfigError> {
         tokens,
         allow,
         deny,
+        metrics: metrics.unwrap_or_default(),
     })
 }
 

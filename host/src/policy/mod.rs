@@ -32,6 +32,8 @@ pub struct Client {
     pub allow: Vec<Pattern>,
     /// What it may not read, whatever `allow` says.
     pub deny: Vec<Pattern>,
+    /// Whether it may see the daemon's metrics, which name vaults and objects.
+    pub metrics: bool,
 }
 
 /// Who is at the other end of a Unix socket.
@@ -127,6 +129,15 @@ impl Access {
         match self {
             Self::All => true,
             Self::Client(client) => client.permits(vault, object, key),
+        }
+    }
+
+    /// Whether the daemon's metrics may be seen.
+    #[must_use]
+    pub fn sees_metrics(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Client(client) => client.metrics,
         }
     }
 

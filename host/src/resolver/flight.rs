@@ -68,6 +68,7 @@ fn depart(inner: &Arc<Inner>, due: Vec<Seat>) {
             inner: Arc::clone(inner),
             seats,
             is_admitted: true,
+            start: Instant::now(),
         };
         inner.runtime.spawn(flight.run());
     }
@@ -97,6 +98,7 @@ struct Flight {
     seats: Vec<Seat>,
     /// The vault may be asked.
     is_admitted: bool,
+    start: Instant,
 }
 
 /// One object of a flight.
@@ -268,6 +270,14 @@ impl Drop for Flight {
                 .is_err_and(|error| error.kind == ReadErrorKind::Denied)
             {
                 suspect_credentials(&self.inner, &seat.ask.key.vault);
+            }
+            if self.is_admitted {
+                let outcome = result.as_ref().err();
+                let outcome = outcome.map_or("ok", |error| error.kind.failure_kind().name());
+                let vault = seat.ask.key.vault.name();
+                self.inner
+                    .metrics
+                    .read(vault, outcome, self.start.elapsed());
             }
             land(&self.inner, &seat.ask, &seat.sender, result);
         }

@@ -16,8 +16,10 @@ use vaultref_contract::Secret;
 use vaultref_contract::wire::{Failure, FailureKind, Lifetime, Revision};
 
 use super::ask::Ask;
+use super::cache::EntryKey;
 use super::{Revisions, failure};
 use crate::backend::{ReadError, ReadErrorKind, Reading};
+use crate::metrics::ObjectState;
 use crate::value::{Content, Selector};
 use crate::vault::Settings;
 
@@ -306,6 +308,25 @@ impl Entry {
     /// Has the next who asks read it, whatever its ttl. What is known stays in use until then.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
+    }
+
+    /// What there is to be told of it, if it has a value.
+    pub(super) fn state(&self, key: &EntryKey, now: Instant) -> Option<ObjectState> {
+        let good = self.good.as_ref()?;
+        let terms = match &self.asked {
+            Some(ask) => ask.terms,
+            None => Terms::of(key.vault.settings()),
+        };
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let next = self.refresh_at.filter(|_| self.failed.is_none());
+        Some(ObjectState {
+            vault: key.vault.name().to_owned(),
+            object: key.object.path.clone(),
+            version: key.object.version,
+            age: since(good.read_at),
+            stale: good.expires_at(&terms).map_or(Duration::ZERO, since),
+            next_read: next.map(|at| at.saturating_duration_since(now)),
+        })
     }
 
     /// The bytes of the object, with the values that were taken out of it; 0 if there is none.

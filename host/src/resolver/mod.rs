@@ -27,6 +27,7 @@ use vaultref_contract::wire::{
     Failure, FailureKind, Outcome, ResolveRequest, Revision, SecretValue, Value,
 };
 
+use crate::metrics::{Answers, Metrics, State};
 use crate::policy::Access;
 use crate::vault::Vaults;
 use ask::Ask;
@@ -54,6 +55,7 @@ struct Inner {
     revisions: Revisions,
     jitter: Jitter,
     agenda: refresh::Agenda,
+    metrics: Metrics,
     finished: watch::Sender<u64>,
 }
 
@@ -69,6 +71,7 @@ impl Resolver {
             revisions: Revisions::new(boot),
             jitter: Jitter::new(boot),
             agenda: refresh::Agenda::new(),
+            metrics: Metrics::new(),
             finished: watch::Sender::new(0),
         }))
     }
@@ -184,6 +187,7 @@ impl Resolver {
     ) -> Vec<Outcome> {
         let now = Instant::now();
         let mut room = MAX_REPLY_BYTES;
+        let mut counted = Answers::default();
         let mut cache = self.0.cache();
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
             let ask = match asked {
@@ -193,10 +197,15 @@ impl Resolver {
                 }
                 Err(refused) => return Outcome::Failure(failure(refused.kind, None)),
             };
+            let vault = ask.key.vault.name();
             let entry = cache.entry(&ask.key);
             match entry.answer(ask, now, missing, &self.0.revisions) {
-                Answer::Failed(failure) => Outcome::Failure(failure),
+                Answer::Failed(failure) => {
+                    counted.count(vault, failure.kind.name());
+                    Outcome::Failure(failure)
+                }
                 Answer::Value { value, lifetime } => {
+                    counted.count(vault, if lifetime.stale { "stale" } else { "fresh" });
                     if request.known.get(index).and_then(Option::as_ref) == Some(&value.revision) {
                         return Outcome::Unchanged(lifetime);
                     }
@@ -213,7 +222,36 @@ impl Resolver {
                 }
             }
         });
-        outcomes.collect()
+        let outcomes = outcomes.collect();
+        drop(cache);
+        self.0.metrics.answered(counted);
+        outcomes
+    }
+
+    /// What is counted and measured, as Prometheus reads it.
+    ///
+    /// # Errors
+    /// It cannot be written, which nobody has seen yet.
+    pub fn metrics(&self) -> Result<String, fmt::Error> {
+        let vaults = self.vaults();
+        let now = Instant::now();
+        let mut cache = self.0.cache();
+        let held = cache.held();
+        let state = State {
+            entries: cache.len(),
+            failures: held.failures,
+            bytes: held.bytes,
+            vaults: vaults
+                .iter()
+                .map(|vault| (vault.name().to_owned(), vault.circuit.is_open()))
+                .collect(),
+            objects: cache
+                .iter_mut()
+                .filter_map(|(key, entry)| entry.state(key, now))
+                .collect(),
+        };
+        drop(cache);
+        self.0.metrics.encode(state)
     }
 
     fn cause(&self, access: &Access, reference: &str, kind: FailureKind) -> Cow<'static, str> {

@@ -1,6 +1,6 @@
 //! What an operator and an orchestrator ask of the daemon: is it alive, is it ready, read this anew.
 //!
-//! Nothing here gives out a value or a name. `flush` is for the daemon's own user and root, on a Unix
+//! Nothing here gives out a value; names only `/metrics` does. `flush` is for the daemon's own user and root, on a Unix
 //! socket: a flush makes the daemon ask its vaults, which is nobody else's to decide.
 
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use vaultref_contract::wire::{MARKER_HEADER, MARKER_VALUE, Refusal, RefusalKind};
 
-use super::http::{Refused, State, bad_request, read, refuse_proxied};
+use super::http::{Refused, State, bad_request, read, refuse_proxied, token};
 use crate::policy::Origin;
 use crate::resolver::Flush;
 
 /// The routes for one connection.
 pub(super) fn routes(state: &Arc<State>, origin: Origin) -> Router {
-    let (ready, flushed) = (Arc::clone(state), Arc::clone(state));
+    let (ready, measured, flushed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok")))
         .route(
@@ -32,6 +32,15 @@ pub(super) fn routes(state: &Arc<State>, origin: Origin) -> Router {
                     text(StatusCode::SERVICE_UNAVAILABLE, "not ready")
                 }
             }),
+        )
+        .route(
+            "/metrics",
+            get(
+                async move |headers: HeaderMap| match metrics(&measured, origin, &headers).await {
+                    Ok(text) => prometheus(text),
+                    Err(refused) => refused.into_answer(),
+                },
+            ),
         )
         .route(
             FLUSH_PATH,
@@ -88,6 +97,35 @@ async fn flush(state: &State, origin: Origin, request: Request) -> Result<usize,
         .ok_or_else(|| bad_request("there is no such vault, or it is no reference to one"))?;
     tracing::info!(objects = count, "flushed");
     Ok(count)
+}
+
+/// For the operator, and for clients that are allowed to see them.
+async fn metrics(state: &State, origin: Origin, headers: &HeaderMap) -> Result<String, Refused> {
+    refuse_proxied(headers)?;
+    if !state.guard.is_operator(origin) {
+        let token = token(headers)?;
+        let access = state.guard.identify(origin, token).await?;
+        if !access.sees_metrics() {
+            return Err(Refused::from(Refusal {
+                kind: RefusalKind::Forbidden,
+                message: "this client may not see metrics".to_owned(),
+            }));
+        }
+    }
+    state.resolver.metrics().map_err(|_| {
+        Refused::from(Refusal {
+            kind: RefusalKind::Internal,
+            message: "the metrics could not be written".to_owned(),
+        })
+    })
+}
+
+fn prometheus(text: String) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = header::HeaderValue::from_static(kind);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, kind);
+    with_marker((headers, text).into_response())
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response {

@@ -100,7 +100,7 @@ pub(super) fn refuse_proxied(headers: &HeaderMap) -> Result<(), Refused> {
     }))
 }
 
-fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
+pub(super) fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let refused = |message: &str| {
         Refused::from(Refusal {

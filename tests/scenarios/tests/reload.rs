@@ -162,3 +162,53 @@ fn it_is_ready_when_what_is_to_be_prefetched_is_there() -> Result<()> {
     assert_eq!(outcome(&daemon, TOKEN)?, "ours");
     daemon.stop()
 }
+
+#[test]
+fn metrics_name_vaults_and_objects_and_no_value() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    put(folder.path(), "token", "hunter2")?;
+    let port = ports::free()?;
+    let mut daemon = Daemon::configured(|socket| {
+        json!({
+            "vaults": [vault(folder.path())],
+            "listen": [{ "unix": socket }, format!("tcp://{port}")],
+            "clients": [
+                { "name": "edge", "tokens": ["edge-token"], "allow": ["files/*"] },
+                { "name": "prometheus", "tokens": ["scrape-token"], "metrics": true },
+            ],
+        })
+    })?
+    .started()?;
+    let bearer = |path: &str, token: &str| {
+        let token = format!("Bearer {token}");
+        Request::get(path)
+            .header("authorization", &token)
+            .send(port)
+    };
+    let ask =
+        json!({ "references": [TOKEN, "{vault://files/none}"], "known": [], "wait_ms": 2000 });
+    let asked = Request::post("/v1/resolve", ask.to_string())
+        .header("authorization", "Bearer edge-token")
+        .send(port)?;
+    assert_eq!(asked.status, 200);
+    assert_eq!(bearer("/metrics", "edge-token")?.status, 403);
+    assert_eq!(Request::get("/metrics").send(port)?.status, 401);
+    let ours = daemon.send(&Request::get("/metrics"))?.text();
+    let scraped = bearer("/metrics", "scrape-token")?.text();
+    for text in [&ours, &scraped] {
+        for line in [
+            "vaultref_reads_total{vault=\"files\",outcome=\"ok\"} 1",
+            "vaultref_reads_total{vault=\"files\",outcome=\"not-found\"} 1",
+            "vaultref_answers_total{vault=\"files\",outcome=\"fresh\"} 1",
+            "vaultref_read_duration_seconds_count{vault=\"files\"} 2",
+            "vaultref_cache_objects 2",
+            "vaultref_cache_failures 1",
+            "vaultref_circuit_open{vault=\"files\"} 0",
+            "vaultref_object_stale_seconds{vault=\"files\",object=\"token\",version=\"\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("hunter2"));
+    }
+    daemon.stop()
+}
