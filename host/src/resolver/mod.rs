@@ -330,4 +330,6 @@ fn failure(kind: FailureKind, retry_after: Option<u32>) -> Failure {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
