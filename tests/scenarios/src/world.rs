@@ -409,6 +409,15 @@ impl World {
         &mut self.daemon
     }
 
+    /// The daemon's process, while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn daemon_process(&self) -> Result<&crate::process::Process> {
+        self.daemon.process()
+    }
+
     /// The real Envoy and the upstream behind it, where this is one.
     #[must_use]
     pub fn envoy(&self) -> Option<(&Envoy, &Upstream)> {
