@@ -6,7 +6,6 @@
 
 mod glob;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use vaultref_contract::{ReferenceText, Secret};
@@ -141,6 +140,16 @@ impl Access {
         }
     }
 
+    /// The vaults of which a `deny` of the client speaks.
+    pub(crate) fn denied_vaults(&self) -> impl Iterator<Item = &Arc<Vault>> {
+        let client = match self {
+            Self::All => None,
+            Self::Client(client) => Some(client),
+        };
+        let patterns = client.into_iter().flat_map(|client| &client.deny);
+        patterns.map(|pattern| &pattern.vault)
+    }
+
     /// What the client is called in logs.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -184,21 +193,29 @@ impl Pattern {
         if self.vault.kind().name != vault.kind().name {
             return false;
         }
-        // Where a vault that cannot be read yet will look is not known: it may be here.
         let backend = self.vault.backend();
-        let scope = match &backend {
-            Ok(backend) => backend.scope(),
-            Err(_) => Cow::Borrowed(object.scope.as_str()),
+        let scope = backend.as_ref().ok().and_then(|it| it.scope_if_known());
+        let denies = |scope: &str, place: &str| {
+            // Another vault may show the same object in another shape (a KV v1 vault on a v2
+            // mount), in which keys have other names: there a denied key denies all of it.
+            let same_shape = object.scope == scope || !place.starts_with(scope);
+            self.covers(scope, place, key.filter(|_| same_shape))
         };
         [Some(&object.path), object.alias.as_ref()]
             .into_iter()
             .flatten()
-            .any(|path| {
-                let place = format!("{}{path}", object.scope);
-                // Another vault may show the same object in another shape (a KV v1 vault on a v2
-                // mount), in which keys have other names: there a denied key denies all of it.
-                let same_shape = object.scope == scope || !place.starts_with(&*scope);
-                self.covers(&scope, &place, key.filter(|_| same_shape))
+            .map(|path| format!("{}{path}", object.scope))
+            .any(|place| match &scope {
+                Some(scope) => denies(scope, &place),
+                // Where the vault looks, or will look, is not known: it may be anywhere around here.
+                None => {
+                    let ends = place.match_indices('/').map(|(slash, _)| slash + 1);
+                    [0, object.scope.len()]
+                        .into_iter()
+                        .chain(ends)
+                        .filter_map(|end| place.get(..end))
+                        .any(|scope| denies(scope, &place))
+                }
             })
     }
 

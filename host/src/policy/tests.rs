@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::backend::Asked;
+use crate::backend::{Asked, kit};
 use crate::config::parse;
 use crate::environment::Environment;
 use crate::policy::{Access, Origin};
@@ -32,11 +32,8 @@ impl Rules {
             version: reference.version(),
             options: &[],
         };
-        let object = vault
-            .backend()
-            .expect("made")
-            .object(&asked)
-            .expect("an object");
+        let backend = vault.backend().expect("made");
+        let object = kit::object(&*backend, &asked).expect("an object");
         self.access.permits(vault, &object, reference.key())
     }
 

@@ -12,8 +12,10 @@ mod jitter;
 mod life;
 mod prepare;
 mod refresh;
+mod settle;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -30,12 +32,13 @@ use vaultref_contract::wire::{
 use crate::metrics::{Answers, Metrics, State};
 use crate::policy::Access;
 use crate::vault::Vaults;
-use ask::Ask;
+use ask::{Ask, Draft};
 pub use cache::Bounds;
 use cache::Cache;
 pub use flush::Flush;
 use jitter::Jitter;
 use life::Answer;
+use settle::Unsettled;
 
 /// The most bytes of values in one reply. What is over it is to be asked for again, in a smaller
 /// request.
@@ -81,14 +84,30 @@ impl Resolver {
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
         let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
         let deadline = Instant::now() + wait;
-        // What is not made by then is unavailable; whoever asks next goes on with it.
-        let _ = timeout_at(deadline, self.prepare(&request.references)).await;
-        let asked = self.ask_all(access, request);
-        let reads = flight::start(&self.0, asked.iter().flatten());
-        if !reads.is_empty() {
-            let all = join_all(reads.into_iter().map(flight::finished));
-            // What is not done by then goes on without us.
-            let _ = timeout_at(deadline, all).await;
+        let drafts = self.drafts(request);
+        let unsettled = Unsettled::of(&drafts, &request.references, access);
+        let mut asked = ask_all(&drafts, access);
+        if unsettled.is_empty() {
+            self.read(asked.iter(), deadline).await;
+        } else {
+            // Who has nothing to wait for does not wait for those who have.
+            let waits: BTreeSet<usize> = unsettled
+                .iter()
+                .flat_map(|unsettled| unsettled.indexes.iter().copied())
+                .collect();
+            let others = asked.iter().enumerate();
+            let others = others.filter(|(index, _)| !waits.contains(index));
+            let settled = self.read(others.map(|(_, asked)| asked), deadline);
+            let settling = unsettled
+                .into_iter()
+                .map(|unsettled| self.settle_and_read(unsettled, &drafts, access));
+            let settling = timeout_at(deadline, join_all(settling));
+            let (_, in_time) = futures::join!(settled, settling);
+            asked = ask_all(&drafts, access);
+            if in_time.is_err() {
+                // As far as it is known what is meant, it is read for whoever asks next.
+                flight::start(&self.0, asked.iter().flatten());
+            }
         }
         self.answer_all(&asked, request, FailureKind::Unavailable)
     }
@@ -97,15 +116,16 @@ impl Resolver {
     /// [`Resolver::finished_reads`] tells when to ask again.
     #[must_use]
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        if self.vaults().have_dependents() {
-            let (resolver, references) = (self.clone(), request.references.clone());
+        let drafts = self.drafts(request);
+        for unsettled in Unsettled::of(&drafts, &request.references, access) {
+            let resolver = self.clone();
             self.0.runtime.spawn(async move {
-                if timeout(MAX_WAIT, resolver.prepare(&references)).await == Ok(true) {
+                if timeout(MAX_WAIT, resolver.settle(unsettled)).await == Ok(true) {
                     resolver.0.finished.send_modify(|count| *count += 1);
                 }
             });
         }
-        let asked = self.ask_all(access, request);
+        let asked = ask_all(&drafts, access);
         flight::start(&self.0, asked.iter().flatten());
         self.answer_all(&asked, request, FailureKind::Pending)
     }
@@ -167,15 +187,25 @@ impl Resolver {
         });
     }
 
-    fn ask_all(
+    /// Reads what is due of this, and waits for it until the deadline; what is not done by then goes on
+    /// without us.
+    async fn read<'a>(
         &self,
-        access: &Access,
-        request: &ResolveRequest,
-    ) -> Vec<Result<Ask, ask::NotAsked>> {
+        asked: impl Iterator<Item = &'a Result<Ask, ask::NotAsked>>,
+        deadline: Instant,
+    ) {
+        let reads = flight::start(&self.0, asked.flatten());
+        if !reads.is_empty() {
+            let all = join_all(reads.into_iter().map(flight::finished));
+            let _ = timeout_at(deadline, all).await;
+        }
+    }
+
+    fn drafts(&self, request: &ResolveRequest) -> Vec<Result<Draft, ask::NotAsked>> {
         let vaults = self.vaults();
         let references = request.references.iter();
         references
-            .map(|reference| Ask::new(&vaults, access, reference))
+            .map(|reference| Draft::new(&vaults, reference))
             .collect()
     }
 
@@ -192,7 +222,7 @@ impl Resolver {
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
             let ask = match asked {
                 Ok(ask) => ask,
-                Err(refused) if refused.is_unmade => {
+                Err(refused) if refused.is_unsettled => {
                     return Outcome::Failure(failure(missing, Some(1)));
                 }
                 Err(refused) => return Outcome::Failure(failure(refused.kind, None)),
@@ -260,6 +290,17 @@ impl Resolver {
             Ok(ask) => self.0.cache().entry(&ask.key).cause(kind),
         }
     }
+}
+
+fn ask_all(
+    drafts: &[Result<Draft, ask::NotAsked>],
+    access: &Access,
+) -> Vec<Result<Ask, ask::NotAsked>> {
+    let asked = drafts.iter().map(|draft| match draft {
+        Ok(draft) => draft.ask(access),
+        Err(refused) => Err(refused.clone()),
+    });
+    asked.collect()
 }
 
 impl fmt::Debug for Resolver {

@@ -1,8 +1,9 @@
-//! Leaves a vault alone that fails again and again, and tries with one read whether it is back.
+//! Leaves a vault alone that fails again and again, and tries from time to time whether it is back.
 //!
-//! Without it every value that is due would make a connection to a server that is down, and all of
-//! them would fall upon it at once when it starts. The pauses are short: they are time in which a
-//! server that is back is not used yet.
+//! Without it every value that is due would make connections to a server that is down, each as often
+//! as it is asked for. The pauses are short: they are time in which a server that is back is not used
+//! yet. After a pause what is due is tried until the first of it has failed. It is not one read alone:
+//! that could be of an object that always fails, and would keep those that do not from being read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,9 +19,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// A trial that has not ended after this time is not waited for any more.
-const TRIAL: Duration = Duration::from_secs(60);
-
 #[derive(Debug)]
 pub(crate) struct Circuit(Mutex<State>);
 
@@ -28,8 +26,8 @@ pub(crate) struct Circuit(Mutex<State>);
 struct State {
     /// Reads in a row that have failed.
     failures: u32,
-    /// Until when it is left alone, or a trial is under way.
-    closed_until: Option<Instant>,
+    /// Until when it is left alone.
+    left_alone_until: Option<Instant>,
 }
 
 impl Circuit {
@@ -39,23 +37,18 @@ impl Circuit {
 
     /// Whether a read may begin. If not, how long it is until one may.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Duration> {
-        let mut state = self.state();
-        let Some(until) = state.closed_until else {
-            return Ok(());
-        };
-        if now < until {
-            return Err(until - now);
+        let until = self.state().left_alone_until;
+        match until {
+            Some(until) if now < until => Err(until - now),
+            _ => Ok(()),
         }
-        // This one is the trial, and others wait for what becomes of it.
-        state.closed_until = Some(now + TRIAL);
-        Ok(())
     }
 
     /// Notes how a read that was admitted has ended; says whether the vault is left alone from now on
     /// (`Some(true)`), is used again (`Some(false)`), or nothing has changed.
     pub(crate) fn note(&self, is_outage: bool, now: Instant) -> Option<bool> {
         let mut state = self.state();
-        let was_open = state.closed_until.is_some();
+        let was_open = state.left_alone_until.is_some();
         if !is_outage {
             *state = State::default();
             return was_open.then_some(false);
@@ -63,13 +56,13 @@ impl Circuit {
         state.failures = state.failures.saturating_add(1);
         let over = state.failures.checked_sub(FAILURES)?;
         let pause = PAUSE.saturating_mul(2u32.saturating_pow(over)).min(LONGEST);
-        state.closed_until = Some(now + pause);
+        state.left_alone_until = Some(now + pause);
         (!was_open).then_some(true)
     }
 
     /// Whether the vault is left alone now.
     pub(crate) fn is_open(&self) -> bool {
-        self.state().closed_until.is_some()
+        self.state().left_alone_until.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_after_failures_in_a_row_and_tries_with_one_read() {
+    async fn it_opens_after_failures_in_a_row_and_tries_until_the_first_has_failed() {
         let circuit = Circuit::new();
         let start = Instant::now();
         for _ in 0..4 {
@@ -97,8 +90,8 @@ mod tests {
         assert_eq!(circuit.note(true, start), Some(true));
         assert_eq!(circuit.admit(start), Err(PAUSE));
         let later = start + PAUSE;
-        assert_eq!(circuit.admit(later), Ok(()), "the trial");
-        assert!(circuit.admit(later).is_err(), "one at a time");
+        assert_eq!(circuit.admit(later), Ok(()), "a trial");
+        assert_eq!(circuit.admit(later), Ok(()), "nor does another object wait");
         assert_eq!(circuit.note(true, later), None);
         assert_eq!(circuit.admit(later), Err(PAUSE * 2));
         let later = later + PAUSE * 2;
@@ -109,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pause_has_a_bound_and_a_lost_trial_does_not_close_it_for_ever() {
+    async fn the_pause_has_a_bound() {
         let circuit = Circuit::new();
         let now = Instant::now();
         for _ in 0..100 {
@@ -117,6 +110,5 @@ mod tests {
         }
         assert_eq!(circuit.admit(now), Err(LONGEST));
         assert_eq!(circuit.admit(now + LONGEST), Ok(()));
-        assert_eq!(circuit.admit(now + LONGEST + TRIAL), Ok(()));
     }
 }

@@ -7,6 +7,7 @@
 //! look. Waiting is always for an event, with a deadline; nothing sleeps for a
 //! fixed time and hopes.
 
+pub mod certificates;
 pub mod client;
 pub mod daemon;
 pub mod envoy;
