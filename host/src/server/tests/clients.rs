@@ -1,0 +1,204 @@
+//! Who is let in.
+
+use super::*;
+
+#[tokio::test]
+async fn without_clients_our_own_user_alone_is_served() {
+    let daemon = Daemon::start("").await;
+    check(&daemon.unix(&ask("")).await, 200, "hunter2");
+    check(&daemon.tcp(&ask("")).await, 401, "unauthorized");
+    check(&daemon.tcp(&ask(&bearer("x"))).await, 401, "unauthorized");
+    let uid = nix::unistd::geteuid().as_raw() + 1;
+    let of_another = Daemon::start_with("", Limits::default(), uid).await;
+    check(&of_another.unix(&ask("")).await, 401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_client_is_known_by_peer_token_or_both() {
+    let (uid, gid) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let allow = "allow: [\"env/*\"]";
+    let only = |fields: String| format!("{{name: c, {fields}, {allow}}}");
+    let file = "{vault://fs/edge.token}";
+    let none = String::new();
+    let (unix, tcp) = (true, false);
+    for (client, on_unix, headers, status) in [
+        (
+            only(format!("peer: {{uid: {uid}}}")),
+            unix,
+            none.clone(),
+            200,
+        ),
+        (
+            only(format!("peer: {{uid: {uid}, gid: {gid}}}")),
+            unix,
+            none.clone(),
+            200,
+        ),
+        (
+            only(format!("peer: {{uid: {}}}", uid + 1)),
+            unix,
+            none.clone(),
+            401,
+        ),
+        (
+            only(format!("peer: {{gid: {}}}", gid + 1)),
+            unix,
+            none.clone(),
+            401,
+        ),
+        (
+            only(format!("peer: {{uid: {uid}}}")),
+            tcp,
+            none.clone(),
+            401,
+        ),
+        (
+            only(format!("peer: {{uid: {uid}}}")),
+            unix,
+            bearer("junk"),
+            401,
+        ),
+        (only("tokens: [one, two]".into()), tcp, bearer("one"), 200),
+        (only("tokens: [one, two]".into()), tcp, bearer("two"), 200),
+        (only("tokens: [one, two]".into()), unix, bearer("two"), 200),
+        (only("tokens: [one, two]".into()), tcp, bearer("three"), 401),
+        (only("tokens: [one, two]".into()), tcp, bearer("on"), 401),
+        (only("tokens: [one, two]".into()), tcp, bearer(""), 401),
+        (only("tokens: [one, two]".into()), tcp, none.clone(), 401),
+        (only("tokens: [one, two]".into()), unix, none.clone(), 401),
+        (
+            only("tokens: [one]".into()),
+            tcp,
+            "authorization: Basic one\r\n".into(),
+            401,
+        ),
+        (
+            only("tokens: [one]".into()),
+            tcp,
+            bearer("one").repeat(2),
+            401,
+        ),
+        (
+            only(format!("tokens: [\"{file}\"]")),
+            tcp,
+            bearer("from-file"),
+            200,
+        ),
+        (
+            only(format!("tokens: [\"{file}\"]")),
+            tcp,
+            bearer("from-fil"),
+            401,
+        ),
+        (
+            only("tokens: [\"{vault://fs/none}\", two]".into()),
+            tcp,
+            bearer("two"),
+            200,
+        ),
+        (
+            only("tokens: [\"{vault://fs/none}\"]".into()),
+            tcp,
+            bearer(""),
+            401,
+        ),
+        (
+            only(format!("tokens: [one], peer: {{uid: {uid}}}")),
+            unix,
+            bearer("one"),
+            200,
+        ),
+        (
+            only(format!("tokens: [one], peer: {{uid: {uid}}}")),
+            unix,
+            none.clone(),
+            401,
+        ),
+        (
+            only(format!("tokens: [one], peer: {{uid: {uid}}}")),
+            tcp,
+            bearer("one"),
+            401,
+        ),
+        (
+            only(format!("tokens: [one], peer: {{uid: {}}}", uid + 1)),
+            unix,
+            bearer("one"),
+            401,
+        ),
+    ] {
+        let daemon = Daemon::start(&client).await;
+        let request = ask(&headers);
+        let answer = if on_unix {
+            daemon.unix(&request).await
+        } else {
+            daemon.tcp(&request).await
+        };
+        let holds = if status == 200 {
+            "hunter2"
+        } else {
+            "unauthorized"
+        };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{client} {headers}: {answer}"
+        );
+        check(&answer, status, holds);
+    }
+}
+
+#[tokio::test]
+async fn of_several_clients_the_one_that_asks_for_most_is_meant() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let clients = format!(
+        "{{name: gateway, peer: {{uid: {uid}}}}}, {{name: filter, tokens: [one, two], allow: [\"env/TEST\"]}},
+         {{name: both, peer: {{uid: {uid}}}, tokens: [two], allow: [\"env/*\", \"fs/*\"], deny: [\"env/AWS_*\"]}}"
+    );
+    let daemon = Daemon::start(&clients).await;
+    check(&daemon.unix(&ask("")).await, 200, "\"denied\"");
+    check(&daemon.unix(&ask(&bearer("one"))).await, 200, "hunter2");
+    let file = r#"{"references":["{vault://fs/edge.token}"],"wait_ms":5000}"#;
+    let answer = daemon.unix(&post(&bearer("one"), file)).await;
+    check(&answer, 200, "\"denied\"");
+    let answer = daemon.unix(&post(&bearer("two"), file)).await;
+    check(&answer, 200, "from-file");
+    let aws = r#"{"references":["{vault://env/aws-key}","{vault://env/aws-none}","{vault://env/test}"],"wait_ms":5000}"#;
+    let answer = daemon.unix(&post(&bearer("two"), aws)).await;
+    check(&answer, 200, "hunter2");
+    let denied = r#"{"failure":{"kind":"denied","retryable":false,"retry_after":null}}"#;
+    assert_eq!(
+        answer.matches(denied).count(),
+        2,
+        "it shows whether it exists: {answer}"
+    );
+}
+
+#[tokio::test]
+async fn what_comes_through_a_proxy_is_refused_on_every_listener() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let clients = format!(
+        "{{name: a, peer: {{uid: {uid}}}, allow: [\"env/*\"]}}, {{name: b, tokens: [one], allow: [\"env/*\"]}}"
+    );
+    let daemon = Daemon::start(&clients).await;
+    for header in [
+        "x-forwarded-for: 1.2.3.4\r\n",
+        "X-Forwarded-For:\r\n",
+        "forwarded: for=x\r\n",
+        "Via: 1.1 x\r\n",
+    ] {
+        check(&daemon.unix(&ask(header)).await, 403, "forbidden");
+        check(
+            &daemon
+                .tcp(&ask(&format!("{header}{}", bearer("one"))))
+                .await,
+            403,
+            "forbidden",
+        );
+    }
+    // What Envoy adds to a callout of its own.
+    let envoy = "x-envoy-internal: true\r\nx-envoy-expected-rq-timeout-ms: 1000\r\n";
+    check(&daemon.unix(&ask(envoy)).await, 200, "hunter2");
+}
