@@ -42,8 +42,11 @@ impl Daemon {
     async fn start_with(clients: &str, limits: Limits, own_uid: u32) -> Self {
         let directory = TempDir::new().expect("a directory");
         std::fs::write(directory.path().join("edge.token"), "from-file\n").expect("written");
+        // Nobody listens where the vault `away` is.
         let yaml = format!(
-            "{{vaults: [{{name: fs, config: {{prefix: {:?}}}}}], clients: [{clients}],
+            "{{vaults: [{{name: fs, config: {{prefix: {:?}}}}},
+               {{name: hcv, prefix: away, config: {{host: 127.0.0.1, port: 1, token: t}}}}],
+              clients: [{clients}],
               listen: [{{unix: {:?}, mode: \"0640\"}}, \"tcp://127.0.0.1:0\"]}}",
             directory.path(),
             directory.path().join("v.sock"),

@@ -1,5 +1,7 @@
 //! Who is let in.
 
+use futures::future::join_all;
+
 use super::*;
 
 #[tokio::test]
@@ -201,4 +203,83 @@ async fn what_comes_through_a_proxy_is_refused_on_every_listener() {
     // What Envoy adds to a callout of its own.
     let envoy = "x-envoy-internal: true\r\nx-envoy-expected-rq-timeout-ms: 1000\r\n";
     check(&daemon.unix(&ask(envoy)).await, 200, "hunter2");
+}
+
+/// An outage of the vault that holds a token is no answer about who asks: 401 would have a gateway
+/// drop what it holds.
+#[tokio::test]
+async fn a_token_that_cannot_be_read_makes_nobody_a_stranger() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let away = "\"{vault://away/app/token}\"";
+    let client = |name, fields: &str| format!("{{name: {name}, {fields}, allow: [\"env/*\"]}}");
+    let tokens = |tokens: &str| client("a", &format!("tokens: [{tokens}]"));
+    let of_peer = |uid| client("b", &format!("peer: {{uid: {uid}}}, tokens: [{away}]"));
+    let one = client("c", "tokens: [one]");
+    let (unix, tcp) = (true, false);
+    let rows = [
+        (tokens(away), tcp, bearer("x"), 500),
+        (tokens(away), unix, bearer("x"), 500),
+        // What can be read counts before what cannot.
+        (tokens(&format!("{away}, one")), tcp, bearer("one"), 200),
+        (tokens(&format!("{away}, one")), tcp, bearer("two"), 500),
+        (format!("{}, {one}", tokens(away)), tcp, bearer("one"), 200),
+        (format!("{}, {one}", tokens(away)), tcp, bearer("two"), 500),
+        // Who shows no token has none, and where a client cannot come from its token counts for
+        // nothing.
+        (tokens(away), tcp, String::new(), 401),
+        (tokens(away), unix, String::new(), 401),
+        (of_peer(uid), unix, bearer("x"), 500),
+        (of_peer(uid), tcp, bearer("x"), 401),
+        (of_peer(uid + 1), unix, bearer("x"), 401),
+        // A token that is not there is an answer.
+        (tokens("\"{vault://fs/none}\""), tcp, bearer("x"), 401),
+    ];
+    // Together, since each start tries for a while to read its tokens.
+    let rows = rows.map(async |(clients, on_unix, headers, status)| {
+        let daemon = Daemon::start(&clients).await;
+        let request = ask(&headers);
+        let answer = if on_unix {
+            daemon.unix(&request).await
+        } else {
+            daemon.tcp(&request).await
+        };
+        let holds = match status {
+            200 => "hunter2",
+            500 => "\"internal\"",
+            _ => "\"unauthorized\"",
+        };
+        assert!(answer.contains(holds), "{clients} {headers}: {answer}");
+        check(&answer, status, holds);
+    });
+    join_all(rows).await;
+}
+
+/// However many tokens are in vaults that hang, the start waits for them as for one.
+#[tokio::test(start_paused = true)]
+async fn tokens_are_read_together_before_the_first_call() {
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bound");
+    let port = hanging.local_addr().expect("its address").port();
+    let tokens: Vec<_> = (0..5)
+        .map(|n| format!("\"{{vault://hcv/app{n}/token}}\""))
+        .collect();
+    let clients: Vec<_> = (0..3)
+        .map(|n| format!("{{name: c{n}, tokens: [{}]}}", tokens.join(",")))
+        .collect();
+    let yaml = format!(
+        "{{vaults: [{{name: hcv, config: {{host: 127.0.0.1, port: {port}, token: t}}}}], clients: [{}]}}",
+        clients.join(",")
+    );
+    let config = parse(&yaml, &Arc::new(Environment::default())).expect("a configuration");
+    let resolver = Resolver::new(config.vaults, 1, tokio::runtime::Handle::current());
+    let server = Server::new(resolver, config.clients, 0, Limits::default());
+    let start = tokio::time::Instant::now();
+    server.warm_up().await;
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_secs(2),
+        "nobody hung there: {took:?}"
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
