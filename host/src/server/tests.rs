@@ -32,6 +32,7 @@ struct Daemon {
 impl Daemon {
     async fn start(clients: &str) -> Self {
         let limits = Limits {
+            answer: Duration::from_millis(300),
             head: Duration::from_millis(300),
             body: Duration::from_millis(300),
             ..Limits::default()

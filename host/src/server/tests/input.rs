@@ -136,6 +136,30 @@ async fn more_connections_than_are_allowed_wait_their_turn() {
     daemon.stop().await;
 }
 
+/// One that asks and never reads would keep its place, and a few of them the daemon, for ever.
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_loses_its_place() {
+    let limits = Limits {
+        answer: Duration::from_millis(300),
+        connections: 1,
+        ..Limits::default()
+    };
+    let uid = nix::unistd::geteuid().as_raw();
+    let daemon = Daemon::start_with("", limits, uid).await;
+    // Far more than the buffers of two sockets hold.
+    std::fs::write(daemon.directory.path().join("large"), "x".repeat(8192)).expect("written");
+    let references = vec!["\"{vault://fs/large}\""; 1024].join(",");
+    let body = format!(r#"{{"references":[{references}],"wait_ms":5000}}"#);
+    let mut deaf = UnixStream::connect(daemon.socket())
+        .await
+        .expect("connected");
+    deaf.write_all(&post("", &body)).await.expect("sent");
+    timeout(DEADLINE, daemon.lives())
+        .await
+        .expect("its place is free again");
+    drop(deaf);
+}
+
 #[tokio::test]
 async fn an_open_request_is_answered_when_the_daemon_stops() {
     let limits = Limits {
