@@ -96,6 +96,10 @@ impl Backend for Directory {
                 })
         })
     }
+
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
 }
 
 /// The resource as a path of plain names.
