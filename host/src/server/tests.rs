@@ -45,14 +45,21 @@ impl Daemon {
         std::fs::write(directory.path().join("edge.token"), "from-file\n").expect("written");
         // Nobody listens where the vault `away` is.
         let yaml = format!(
-            "{{vaults: [{{name: fs, config: {{prefix: {:?}}}}},
+            "{{vaults: [{{name: fs, config: {{prefix: {0:?}}}}}, {{name: fs, prefix: again, config: {{prefix: {0:?}}}}},
+               {{name: env, prefix: app}}, {{name: env, prefix: cloud, config: {{prefix: AWS_}}}},
                {{name: hcv, prefix: away, config: {{host: 127.0.0.1, port: 1, token: t}}}}],
               clients: [{clients}],
-              listen: [{{unix: {:?}, mode: \"0640\"}}, \"tcp://127.0.0.1:0\"]}}",
+              listen: [{{unix: {1:?}, mode: \"0640\"}}, \"tcp://127.0.0.1:0\"]}}",
             directory.path(),
             directory.path().join("v.sock"),
         );
-        let environment = Environment::from([("TEST", "hunter2"), ("AWS_KEY", "aws")]);
+        let environment = Environment::from([
+            ("TEST", "hunter2"),
+            ("AWS_KEY", "aws-key"),
+            ("AWS_KEY_PREVIOUS", "aws-key-before"),
+            ("TOKEN", "a-token"),
+            ("TOKEN_PREVIOUS", "a-token-before"),
+        ]);
         let config = parse(&yaml, &Arc::new(environment)).expect("a configuration");
         let mut listeners = Vec::new();
         for listen in &config.listen {

@@ -178,6 +178,64 @@ async fn of_several_clients_the_one_that_asks_for_most_is_meant() {
     );
 }
 
+/// What is denied is denied by every name that it has: of another vault, of an older version, of a
+/// link.
+#[tokio::test]
+async fn a_deny_holds_against_other_vaults_and_aliases() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let client = format!(
+        "{{name: edge, peer: {{uid: {uid}}}, deny: [\"env/AWS_*\", \"app/TOKEN\", \"fs/private\"],
+           allow: [\"env/*\", \"app/*\", \"cloud/*\", \"fs/*\", \"again/*\"]}}"
+    );
+    let daemon = Daemon::start(&client).await;
+    let root = daemon.directory.path();
+    std::fs::write(root.join("private"), "a-private-file").expect("written");
+    std::os::unix::fs::symlink("private", root.join("alias")).expect("linked");
+    std::os::unix::fs::symlink("edge.token", root.join("linked.token")).expect("linked");
+    let denied = [
+        "env/aws-key",
+        "env/AWS_KEY",
+        "env/aws-key#2",
+        "app/aws-key",
+        "app/aws-key#2",
+        "cloud/key",
+        "cloud/key#2",
+        "env/token",
+        "env/token#2",
+        "env/token-previous",
+        "app/token#2",
+        "fs/private",
+        "fs/private/key",
+        "fs/alias",
+        "again/private",
+        "again/alias",
+    ];
+    let permitted = [
+        ("env/test", "hunter2"),
+        ("app/test", "hunter2"),
+        ("fs/edge.token", "from-file"),
+        ("again/linked.token", "from-file"),
+    ];
+    let names = denied.iter().chain(permitted.iter().map(|(name, _)| name));
+    let references: Vec<_> = names.map(|name| format!("{{vault://{name}}}")).collect();
+    let body = serde_json::json!({ "references": references, "wait_ms": 5000 });
+    let answer = daemon.unix(&post("", &body.to_string())).await;
+    check(&answer, 200, "results");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let results = body["results"].as_array().expect("results");
+    let (refused, served) = results.split_at(denied.len());
+    for (name, result) in denied.iter().zip(refused) {
+        assert_eq!(result["failure"]["kind"], "denied", "{name}: {result}");
+    }
+    for ((name, value), result) in permitted.iter().zip(served) {
+        assert_eq!(result["secret"]["value"]["text"], *value, "{name}");
+    }
+    for value in ["aws-key-", "\"aws-key\"", "a-token", "a-private"] {
+        assert!(!answer.contains(value), "{value} was given out");
+    }
+}
+
 #[tokio::test]
 async fn what_comes_through_a_proxy_is_refused_on_every_listener() {
     let uid = nix::unistd::geteuid().as_raw();
