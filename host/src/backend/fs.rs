@@ -126,6 +126,10 @@ impl Backend for Directory {
         })
     }
 
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
+
     fn generation(&self) -> u64 {
         self.0.watch.generation()
     }

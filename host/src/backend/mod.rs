@@ -144,6 +144,13 @@ pub trait Backend: Send + Sync {
         Box::pin(join_all(objects.iter().map(|object| self.read(object))))
     }
 
+    /// Whether objects are texts by nature, of which some may happen to be JSON, and not made of keys.
+    /// A `*` in a `deny` then stands for names, and for keys only behind a `/`: else `*secret*` would
+    /// deny each object as a whole, since any could have such a key.
+    fn objects_are_texts(&self) -> bool {
+        false
+    }
+
     /// A number that changes when something in the vault may have, where the backend is told of
     /// changes. What was read under another number is read anew before its ttl is over.
     fn generation(&self) -> u64 {

@@ -63,6 +63,31 @@ fn what_a_file_leaves_out() {
 }
 
 #[test]
+fn a_token_is_one_reference_or_none() {
+    use crate::policy::Token;
+    let literal = |text: &str| Some(text.to_owned());
+    for (written, expected) in [
+        ("one", literal("one")),
+        ("{vault://env/t}", None),
+        ("{vault://env/t?ttl=1#2}", None),
+        ("{{vault://env/t}", literal("{vault://env/t}")),
+        ("vault://env/t", literal("vault://env/t")),
+        ("{{x}}", literal("{{x}}")),
+    ] {
+        let yaml = format!("clients: [{{name: a, tokens: [\"{written}\"]}}]");
+        let config = parse(&yaml, &Arc::new(Environment::default())).expect(&yaml);
+        let client = config.clients.iter().next().expect("one");
+        let (given, reference) = match &client.tokens[..] {
+            [Token::Given(secret)] => (secret.expose_text().map(str::to_owned), None),
+            [Token::Reference(reference)] => (None, Some(reference.as_str())),
+            _ => panic!("{written}: not one token"),
+        };
+        assert_eq!(given, expected, "{written}");
+        assert_eq!(reference, expected.is_none().then_some(written));
+    }
+}
+
+#[test]
 fn errors_name_the_place_and_no_value() {
     for (yaml, start) in [
         ("vaults: [", "line "),
@@ -230,6 +255,18 @@ fn errors_name_the_place_and_no_value() {
         (
             "clients: [{name: a, tokens: [\"{vault://env}\"]}]",
             "clients[0].tokens[0]: the path is missing",
+        ),
+        (
+            "clients: [{name: a, tokens: [\"hunter2{vault://env/t}\"]}]",
+            "clients[0].tokens[0]: must be one reference",
+        ),
+        (
+            "clients: [{name: a, tokens: [\"{vault://env/t}{vault://env/u}\"]}]",
+            "clients[0].tokens[0]: must be one reference",
+        ),
+        (
+            "clients: [{name: a, tokens: [t, \"hunter2{vault://env/t\"]}]",
+            "clients[0].tokens[1]: the reference that starts here has no",
         ),
         (
             "clients: [{name: a, tokens: [t], allow: [env]}]",

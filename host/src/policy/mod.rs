@@ -195,11 +195,18 @@ impl Pattern {
         }
         let backend = self.vault.backend();
         let scope = backend.as_ref().ok().and_then(|it| it.scope_if_known());
+        let are_texts = vault
+            .backend()
+            .is_ok_and(|backend| backend.objects_are_texts());
         let denies = |scope: &str, place: &str| {
             // Another vault may show the same object in another shape (a KV v1 vault on a v2
-            // mount), in which keys have other names: there a denied key denies all of it.
-            let same_shape = object.scope == scope || !place.starts_with(scope);
-            self.covers(scope, place, key.filter(|_| same_shape))
+            // mount), in which keys have other names: there a denied key denies all of it. A text
+            // is the same everywhere.
+            let same_shape = are_texts || object.scope == scope || !place.starts_with(scope);
+            match key.filter(|_| same_shape) {
+                Some(key) => self.covers_key(scope, place, key),
+                None => self.covers_all(scope, place, are_texts),
+            }
         };
         [Some(&object.path), object.alias.as_ref()]
             .into_iter()
@@ -219,32 +226,44 @@ impl Pattern {
             })
     }
 
-    /// Whether the pattern, taken in `scope`, is of the object at `place` or of a part of it that
-    /// the access would give out.
-    fn covers(&self, scope: &str, place: &str, key: Option<&str>) -> bool {
-        let loosely = self.vault.kind().spelling.loosely;
-        let matches = |text: &str| {
-            text.strip_prefix(scope)
-                .is_some_and(|text| self.loose.matches(&loosely(text)))
-        };
-        if matches(place) {
+    /// Whether the pattern, taken in `scope`, is of the object at `place` or of something in it.
+    fn covers_all(&self, scope: &str, place: &str, is_text: bool) -> bool {
+        if self.covers(scope, place) {
             return true;
         }
-        let Some(key) = key else {
-            // The whole object holds whatever is below it.
-            let below = format!("{place}/");
-            return match below.strip_prefix(scope) {
-                Some(below) => self.loose.could_start_with(&loosely(below)),
-                None => scope.starts_with(&below),
-            };
+        let below = format!("{place}/");
+        let Some(within) = below.strip_prefix(scope) else {
+            return scope.starts_with(&below);
         };
+        match place.strip_prefix(scope) {
+            // `*SECRET*` means names of texts. Taken for keys as well it would be of every text, since
+            // any may be JSON and have such a key; who means keys writes the slash before them.
+            Some(name) if is_text => self.loose.names_below(&self.loosely(name)),
+            // A star may well stand for a key of an object that is made of keys.
+            _ => self.loose.could_start_with(&self.loosely(within)),
+        }
+    }
+
+    /// Whether the pattern, taken in `scope`, is of the object at `place` or of what leads to the key.
+    fn covers_key(&self, scope: &str, place: &str, key: &str) -> bool {
         let mut path = place.to_owned();
-        let tokens = tokens(key).any(|token| {
-            path.push('/');
-            path.push_str(&token);
-            matches(&path)
-        });
-        tokens || matches(&format!("{place}/{key}"))
+        let mut tokens = tokens(key);
+        self.covers(scope, place)
+            || tokens.any(|token| {
+                path.push('/');
+                path.push_str(&token);
+                self.covers(scope, &path)
+            })
+            || self.covers(scope, &format!("{place}/{key}"))
+    }
+
+    fn covers(&self, scope: &str, path: &str) -> bool {
+        path.strip_prefix(scope)
+            .is_some_and(|path| self.loose.matches(&self.loosely(path)))
+    }
+
+    fn loosely(&self, path: &str) -> String {
+        (self.vault.kind().spelling.loosely)(path)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The daemon: the contract over HTTP, on Unix sockets and loopback TCP.
 //!
-//! It believes nothing of what comes in: headers and bodies are bounded in size and in time,
-//! connections in number, and what comes through a proxy is refused, since a route that leads here
+//! It believes nothing of what comes in: headers and bodies are bounded in size and in time, answers
+//! in the time that they take to be read, connections in number, and what comes through a proxy is refused, since a route that leads here
 //! would give secrets to whoever uses the route.
 
 mod auth;
+mod bounded;
 mod control;
 mod http;
 mod listener;
@@ -26,10 +27,13 @@ use crate::config::Listen;
 use crate::policy::{Clients, Origin};
 use crate::resolver::Resolver;
 use crate::vault::Vaults;
+use bounded::Bounded;
 
 /// Bounds on what a client can make the daemon hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// How long an answer may take to be read by the client, once it makes the daemon wait.
+    pub answer: Duration,
     /// How long the head of a request may take, idle time between requests included.
     pub head: Duration,
     /// How long the body of a request may take.
@@ -44,6 +48,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            answer: Duration::from_secs(10),
             // Gateways keep connections open between polls, which come each second.
             head: Duration::from_secs(60),
             body: Duration::from_secs(10),
@@ -245,7 +250,7 @@ async fn serve<S>(
         .max_buf_size(64 * 1024)
         // Bodies are written from where they are; a flattened copy of one would not be wiped.
         .writev(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Bounded::new(stream, limits.answer)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod closed;
+mod faults;
 mod host_function;
 mod life;
 mod rules;
