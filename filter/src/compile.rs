@@ -5,6 +5,7 @@
 //! refused here, with its place; a rule that was compiled has no cases left that make no sense.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use vaultref_contract::{Secret, Template};
 
@@ -47,9 +48,9 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// As it is written, which is what the resolver is asked.
-    pub(crate) text: String,
+    pub(crate) text: Rc<str>,
     /// Its vault, the only part of it that is logged.
-    pub(crate) vault: String,
+    pub(crate) vault: Rc<str>,
 }
 
 /// Whom to ask, and how. Two that are equal share one poller.
@@ -75,6 +76,16 @@ impl Resolver {
     /// How long a request waits, in the VM's own time.
     pub(crate) fn timeout_age(&self) -> Age {
         Age::from(self.timeout).saturating_mul(MILLISECOND)
+    }
+
+    /// How long a call is waited for, in the VM's own time. nginx applies the timeout to connecting,
+    /// to sending and to each read, and an answer takes two of them or so.
+    pub(crate) fn patience(&self, kind: Kind) -> Age {
+        let times = match kind {
+            Kind::Envoy => 1,
+            Kind::Nginx => 4,
+        };
+        self.timeout_age().saturating_mul(times)
     }
 }
 
@@ -331,7 +342,7 @@ fn on_error(place: &str, config: OnErrorConfig) -> Result<OnError, ConfigError> 
 #[derive(Default)]
 struct References {
     asked: Vec<Asked>,
-    by_text: BTreeMap<String, usize>,
+    by_text: BTreeMap<Rc<str>, usize>,
     of_rule: Vec<usize>,
 }
 
@@ -344,8 +355,8 @@ impl References {
             vaultref_contract::Part::Text(text) => Piece::Text(text.clone()),
             vaultref_contract::Part::Reference(found) => {
                 let asked = Asked {
-                    text: found.as_str().to_owned(),
-                    vault: found.reference().vault().to_owned(),
+                    text: found.as_str().into(),
+                    vault: found.reference().vault().into(),
                 };
                 Piece::Reference(self.index(asked))
             }
@@ -358,7 +369,7 @@ impl References {
             Some(known) => *known,
             None => {
                 let new = self.asked.len();
-                self.by_text.insert(asked.text.clone(), new);
+                self.by_text.insert(Rc::clone(&asked.text), new);
                 self.asked.push(asked);
                 new
             }
