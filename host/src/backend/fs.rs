@@ -16,6 +16,7 @@ mod names;
 mod watch;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -48,8 +49,18 @@ struct Inner {
     lookups: Lookups,
     lanes: Lanes,
     watch: Watch,
-    /// Asks the file system; [`lookup::find`], which a test can have hang.
-    find: fn(&Path, &[String]) -> Found,
+    find: Arc<Find>,
+}
+
+/// Asks the file system: [`lookup::find`], which a test can have hang.
+struct Find(Box<FindFn>);
+
+type FindFn = dyn Fn(&Path, &[String]) -> Found + Send + Sync;
+
+impl fmt::Debug for Find {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Find")
+    }
 }
 
 fn build(
@@ -65,17 +76,23 @@ fn build(
     if !real.is_dir() {
         return Err(node.error("is not a directory"));
     }
-    Ok(Arc::new(Directory::new(configured, &real, lookup::find)))
+    let find = Find(Box::new(lookup::find));
+    Ok(Arc::new(Directory::new(
+        configured,
+        &real,
+        find,
+        watch::open,
+    )))
 }
 
 impl Directory {
-    fn new(configured: PathBuf, real: &Path, find: fn(&Path, &[String]) -> Found) -> Self {
+    fn new(configured: PathBuf, real: &Path, find: Find, open: watch::Open) -> Self {
         Self(Arc::new(Inner {
             configured,
             lookups: Lookups::new(real),
             lanes: Lanes::new(),
-            watch: Watch::new(),
-            find,
+            watch: Watch::new(open),
+            find: Arc::new(find),
         }))
     }
 }
@@ -139,8 +156,10 @@ impl Inner {
     async fn look(self: Arc<Self>, wanted: Wanted) -> bool {
         let started = self.lookups.begin();
         let generation = wanted.generation();
-        let (configured, find) = (self.configured.clone(), self.find);
-        let found = self.lanes.run(move || find(&configured, &wanted.resources));
+        let (configured, find) = (self.configured.clone(), Arc::clone(&self.find));
+        let found = self
+            .lanes
+            .run(move || (find.0)(&configured, &wanted.resources));
         let found = found.await;
         self.lookups.end(started, generation, found)
     }

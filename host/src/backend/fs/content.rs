@@ -143,3 +143,6 @@ fn changed() -> ReadError {
 fn not_a_file() -> ReadError {
     ReadError::new(ReadErrorKind::WrongType, "not a regular file")
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How long after a look that hangs another one is tried.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// How many looks may hang. Then none is tried before one of them comes back.
+const MOST_HANGING: usize = 4;
+
 /// The most names that are remembered.
 const MOST_NAMES: usize = 4096;
 
@@ -139,7 +142,8 @@ impl Lookups {
         let first = known.running.first();
         let hangs = first.is_some_and(|(at, _)| *at + PATIENCE <= now);
         let last = known.running.last();
-        let tried = last.is_some_and(|(at, _)| now < *at + TRY_AGAIN);
+        let tried = last.is_some_and(|(at, _)| now < *at + TRY_AGAIN)
+            || known.running.len() >= MOST_HANGING;
         (!hangs || !tried).then_some(Wanted {
             resources,
             generation,
@@ -278,3 +282,6 @@ fn find_name(directory: &Path, resource: &str) -> FoundName {
         Err(error) => FoundName::Outside(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,20 @@ fn one_final_line_ending_is_not_part_of_the_value() {
 }
 
 #[test]
+fn a_file_has_one_version() {
+    let files = Files::new();
+    files.put("f", "v");
+    for (rest, expected) in [
+        ("f", Ok("v")),
+        ("f#1", Ok("v")),
+        ("f#0", Err(FailureKind::NotFound)),
+        ("f#2", Err(FailureKind::NotFound)),
+    ] {
+        assert_eq!(files.get(rest), expected.map(str::to_owned), "{rest}");
+    }
+}
+
+#[test]
 fn nothing_outside_the_directory_is_read() {
     let outer = TempDir::new().expect("a directory");
     fs::write(outer.path().join("secret"), "outside").expect("written");

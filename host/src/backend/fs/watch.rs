@@ -26,18 +26,24 @@ const MOST_LINKS: usize = 40;
 /// Tells of changes in one directory from when it is started until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
+    open: Open,
     generation: Arc<watch::Sender<u64>>,
     keeper: OnceLock<Option<Sender<Message>>>,
 }
 
-enum Message {
+/// Opens what watches, and has it tell its events to the sender: [`open`], which a test can have fail.
+pub(super) type Open = fn(Sender<Message>) -> notify::Result<RecommendedWatcher>;
+
+/// What the thread that keeps the watches is told.
+pub(super) enum Message {
     Event(notify::Result<Event>),
     Stop,
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(open: Open) -> Self {
         Self {
+            open,
             generation: Arc::new(watch::Sender::new(0)),
             keeper: OnceLock::new(),
         }
@@ -49,6 +55,7 @@ impl Watch {
             let (sender, messages) = mpsc::channel();
             let keeper = Keeper {
                 configured: configured.to_owned(),
+                open: self.open,
                 generation: Arc::clone(&self.generation),
                 sender: sender.clone(),
                 messages,
@@ -88,6 +95,7 @@ impl Drop for Watch {
 /// The thread that keeps the watches where they belong.
 struct Keeper {
     configured: PathBuf,
+    open: Open,
     generation: Arc<watch::Sender<u64>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
@@ -151,13 +159,7 @@ impl Keeper {
     }
 
     fn watch(&mut self, trail: &Trail) -> Option<RecommendedWatcher> {
-        let sender = self.sender.clone();
-        let handler = move |event| {
-            // An error means that the keeper has gone.
-            let _ = sender.send(Message::Event(event));
-        };
-        let config = Config::default().with_follow_symlinks(false);
-        let mut watcher = match RecommendedWatcher::new(handler, config) {
+        let mut watcher = match (self.open)(self.sender.clone()) {
             Ok(watcher) => watcher,
             Err(error) => {
                 self.tell_once(&cause(&error));
@@ -189,6 +191,16 @@ impl Keeper {
             tell(&self.configured, cause);
         }
     }
+}
+
+/// The kernel's own.
+pub(super) fn open(sender: Sender<Message>) -> notify::Result<RecommendedWatcher> {
+    let handler = move |event| {
+        // An error means that the keeper has gone.
+        let _ = sender.send(Message::Event(event));
+    };
+    let config = Config::default().with_follow_symlinks(false);
+    RecommendedWatcher::new(handler, config)
 }
 
 fn tell(directory: &Path, cause: &str) {
