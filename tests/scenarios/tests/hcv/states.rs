@@ -1,0 +1,157 @@
+//! Servers that cannot: sealed, standing by, not initialised, busy. What is said of it is
+//! what they are.
+
+use anyhow::Result;
+use serde_json::json;
+use vaultref_host::backend::{ReadError, ReadErrorKind};
+use vaultref_scenarios::front::Front;
+use vaultref_scenarios::openbao::{Cluster, KV2_MOUNT, OpenBao, ROOT_TOKEN, Uninitialised};
+use vaultref_scenarios::upstream::{Reply, Upstream};
+
+use crate::approle::{fields, with_role};
+use crate::vault::Vault;
+
+fn is_unavailable(error: &ReadError, says: &str) {
+    assert_eq!(error.kind, ReadErrorKind::Unavailable, "{}", error.cause);
+    assert!(error.cause.contains(says), "{says}: {}", error.cause);
+}
+
+#[test]
+fn a_sealed_one_says_so_to_reads_and_logins() -> Result<()> {
+    let bao = OpenBao::start()?;
+    let role_id = with_role(&bao, &json!({}))?;
+    let secret_id = bao.secret_id("approle", "role")?;
+    let reading = Vault::at(bao.address(), &json!({"token": ROOT_TOKEN}))?;
+    let logging_in = Vault::at(bao.address(), &fields(&role_id, &secret_id))?;
+    assert_eq!(reading.value("app"), Ok("v".to_owned()));
+    bao.seal()?;
+    for vault in [&reading, &logging_in] {
+        let error = vault.read("app").expect_err("sealed");
+        is_unavailable(&error, "503: it is sealed");
+        assert!(!error.transient, "somebody has to unseal it");
+    }
+    bao.unseal()?;
+    assert_eq!(reading.value("app"), Ok("v".to_owned()));
+    vaultref_scenarios::wait::until_true("a login", vaultref_scenarios::wait::SOON, || {
+        logging_in.value("app") == Ok("v".to_owned())
+    })
+}
+
+#[test]
+fn one_that_is_not_initialised() -> Result<()> {
+    let server = Uninitialised::start()?;
+    let vault = Vault::at(server.address(), &json!({"token": "t"}))?;
+    is_unavailable(
+        &vault.read("app").expect_err("nothing there"),
+        "it is not initialised",
+    );
+    Ok(())
+}
+
+#[test]
+fn a_standby_serves_and_says_when_it_has_no_active_node() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let role_id = with_role(cluster.active(), &json!({}))?;
+    let secret_id = cluster.active().secret_id("approle", "role")?;
+    let fields = fields(&role_id, &secret_id);
+    let vault = Vault::at(cluster.standby(), &fields)?;
+    vaultref_scenarios::wait::until_true(
+        "the standby to know",
+        vaultref_scenarios::wait::SOON,
+        || vault.value("app") == Ok("v".to_owned()),
+    )?;
+    cluster.kill_active();
+    let error = Vault::at(cluster.standby(), &fields)?
+        .read("app")
+        .expect_err("no active node");
+    is_unavailable(&error, "it is a standby");
+    assert!(
+        error.cause.contains("redirect is not followed"),
+        "{}",
+        error.cause
+    );
+    assert!(error.transient, "another may become active");
+    Ok(())
+}
+
+/// States that OpenBao does not have: HashiCorp's server says them by these statuses
+/// (<https://developer.hashicorp.com/vault/api-docs/system/health>).
+#[test]
+fn states_of_the_other_server() -> Result<()> {
+    for (health, says) in [
+        (472, "it is a secondary for disaster recovery"),
+        (473, "it is a performance standby"),
+        (200, "the vault answers 500"),
+    ] {
+        let server = Upstream::answering(move |request| match request.path.as_str() {
+            "/v1/sys/health" => {
+                assert_eq!(request.header("x-vault-token"), None);
+                Reply::status(health)
+            }
+            _ => Reply::status(500).body(r#"{"errors":["token-of-the-test"]}"#),
+        })?;
+        let vault = Vault::at(server.address(), &json!({"token": "token-of-the-test"}))?;
+        let error = vault.read("app").expect_err("500");
+        is_unavailable(&error, says);
+        assert!(
+            !error.cause.contains("token-of-the-test"),
+            "{}",
+            error.cause
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_busy_one_says_when_to_come_back() -> Result<()> {
+    let bao = OpenBao::start()?;
+    bao.put(KV2_MOUNT, "app", &json!({"k": "v"}))?;
+    let headers = json!({"enable_rate_limit_response_headers": true});
+    bao.configure("sys/quotas/config", &headers)?;
+    let quota = json!({"path": format!("{KV2_MOUNT}/"), "rate": 1, "interval": "1h"});
+    bao.configure("sys/quotas/rate-limit/test", &quota)?;
+    let vault = Vault::at(bao.address(), &json!({"token": ROOT_TOKEN}))?;
+    assert_eq!(vault.value("app"), Ok("v".to_owned()));
+    let error = vault.read("app").expect_err("one an hour");
+    is_unavailable(&error, "429");
+    assert!(error.transient);
+    let wait = error.retry_after.expect("told when").as_secs();
+    assert!((1..=3600).contains(&wait), "{wait}");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_there_is_named() -> Result<()> {
+    let bao = OpenBao::start()?;
+    bao.put(KV2_MOUNT, "app", &json!({"k": "v"}))?;
+    for (fields, path, says) in [
+        (json!({}), "none", "no such secret or version"),
+        (json!({"mount": "none"}), "app", "nothing is mounted there"),
+        (json!({"namespace": "none"}), "app", "no such namespace"),
+        (json!({"kv": "v1"}), "app", "needs `kv: v2`"),
+    ] {
+        let mut fields = fields;
+        fields["token"] = json!(ROOT_TOKEN);
+        let error = Vault::at(bao.address(), &fields)?
+            .read(path)
+            .expect_err(says);
+        assert_eq!(error.kind, ReadErrorKind::NotFound, "{says}");
+        assert!(error.cause.contains(says), "{says}: {}", error.cause);
+    }
+    Ok(())
+}
+
+/// A connection that ends within an answer is an outage that may be over at once.
+#[test]
+fn an_answer_that_breaks_off() -> Result<()> {
+    let bao = OpenBao::start()?;
+    let front = Front::interfering(bao.address(), |request| {
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"data\":";
+        request.path.contains("/data/").then(|| Reply::raw(cut))
+    })?;
+    let vault = Vault::at(front.address(), &json!({"token": ROOT_TOKEN}))?;
+    let error = vault.read("app").expect_err("cut short");
+    is_unavailable(&error, "breaks off its answer");
+    assert!(error.transient);
+    Ok(())
+}
