@@ -14,6 +14,10 @@ use super::ReadError;
 /// For how long a failed login is remembered, so that a hundred waiting reads do not make a hundred.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
+/// The same for one that may succeed in a moment: long enough for those who wait, and over when they
+/// ask again.
+const FAILED_FOR_NOW: Duration = Duration::from_millis(50);
+
 /// A login younger than this is not what a refusal is about: it does not lead to another one.
 pub(crate) const YOUNG: Duration = Duration::from_secs(5);
 
@@ -171,7 +175,12 @@ impl<T> State<T> {
                 Ok(login)
             }
             Err(error) => {
-                self.failed = Some((error.clone(), Instant::now() + FAILED_FOR));
+                let time = if error.transient {
+                    FAILED_FOR_NOW
+                } else {
+                    FAILED_FOR
+                };
+                self.failed = Some((error.clone(), Instant::now() + time));
                 Err(error)
             }
         }
@@ -268,6 +277,20 @@ mod tests {
         );
         assert_eq!(server.token().await.expect("the same").token, second.token);
         assert_eq!(server.logins.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_failed_for_a_moment_is_made_again_in_a_moment() {
+        let session = Session::<u32>::new();
+        let fail = async |_: Option<&Login<u32>>| Err(ReadError::transient("away"));
+        assert!(session.current(fail).await.is_err());
+        let succeed = async |_: Option<&Login<u32>>| Ok(Login::lasting(7));
+        assert!(
+            session.current(succeed).await.is_err(),
+            "who waited for the first"
+        );
+        tokio::time::advance(FAILED_FOR_NOW).await;
+        assert_eq!(session.current(succeed).await.expect("a login").token, 7);
     }
 
     #[tokio::test(start_paused = true)]

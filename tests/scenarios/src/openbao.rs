@@ -19,7 +19,7 @@ use crate::{paths, ports, wait};
 mod cluster;
 mod logins;
 
-pub use cluster::{Cluster, Uninitialised};
+pub use cluster::Cluster;
 pub use logins::{ClientCertificate, Signer};
 
 /// The token of the operator, who may do everything.

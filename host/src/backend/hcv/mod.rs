@@ -113,18 +113,19 @@ impl Engine {
     }
 
     /// Asks, and once more with a newer token if this one is refused.
-    async fn answer(&self, object: &Object) -> Result<Wiped, ReadError> {
+    async fn answer(&self, object: &Object) -> Result<Wiped, Failure> {
         let login = self.tokens.current().await?;
-        let mut answer = self.ask(&login.token, object).await;
-        if let Err(failure) = &answer
-            && failure.code() == Some(403)
-            && let Some(newer) = self.tokens.newer(&login).await?
-        {
-            answer = self.ask(&newer.token, object).await;
-        }
+        let answer = self.ask(&login.token, object).await;
         match answer {
-            Ok(answer) => Ok(answer),
-            Err(failure) => Err(self.tokens.server().read_error(failure).await),
+            Ok(answer) => {
+                self.tokens.took(&login);
+                Ok(answer)
+            }
+            Err(failure) if failure.code() == Some(403) => match self.tokens.newer(&login).await? {
+                Some(newer) => self.ask(&newer.token, object).await,
+                None => Err(failure),
+            },
+            Err(failure) => Err(failure),
         }
     }
 }
@@ -159,7 +160,8 @@ impl Backend for Engine {
 
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {
         Box::pin(async move {
-            let mut answer = self.answer(object).await?;
+            let answer = self.answer(object).await;
+            let mut answer = answer.map_err(Failure::of_read)?;
             let lease = answer.0["lease_duration"].as_u64();
             let data = match self.version {
                 Version::V1 => answer.0["data"].take(),

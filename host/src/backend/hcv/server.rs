@@ -2,10 +2,8 @@
 //!
 //! It goes through no client library: those read `VAULT_*` variables for what they are not told
 //! (one of which turns TLS checks off), end the process over a token that is no header's value, and
-//! lose `Retry-After`. What is said here of a failure is made from its status and from what is known
-//! of the server's state; a server's own words go nowhere, since they may repeat what was sent.
-
-use std::time::Duration;
+//! lose `Retry-After`. What is said here of a failure is made from its status and from known phrases in
+//! its text; the server's own words go nowhere, since they may repeat what was sent.
 
 use reqwest::header::HeaderValue;
 use reqwest::{Client, Method, Response, StatusCode, Url};
@@ -17,9 +15,6 @@ use crate::value::Wiped;
 
 /// What errors call it.
 pub(super) const WHO: &str = "the vault";
-
-/// How long the server may take to say in which state it is.
-const STATE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A server and the namespace in which it is used.
 pub(super) struct Server {
@@ -51,7 +46,7 @@ pub(super) enum Failure {
 /// An answer whose status is no success.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) code: u16,
+    code: u16,
     hint: Hint,
     /// What its status alone says.
     error: ReadError,
@@ -65,6 +60,12 @@ enum Hint {
     /// The namespace does not exist.
     NoNamespace,
     None,
+    /// The server, or the namespace, is sealed.
+    Sealed,
+    /// The node belongs to a cluster that waits for a disaster.
+    Secondary,
+    /// The node is not the active one, and does not take this.
+    Standby,
     /// The mount is a key-value engine of version 2 and was asked as one of version 1.
     Versioned,
 }
@@ -139,78 +140,6 @@ impl Server {
         }
         url
     }
-
-    /// Why a read failed.
-    pub(super) async fn read_error(&self, failure: Failure) -> ReadError {
-        let refusal = match failure {
-            Failure::Refused(refusal) => refusal,
-            Failure::Unread(error) => return error,
-        };
-        match (refusal.code, refusal.hint) {
-            (403, _) => ReadError::new(
-                ReadErrorKind::Denied,
-                "the vault answers 403: the token is not valid, or its policies do not allow the path",
-            ),
-            (404, hint) => not_found(hint.says().unwrap_or("no such secret or version")),
-            _ => self.with_state(refusal).await,
-        }
-    }
-
-    /// Why a login failed; `how` names it.
-    pub(super) async fn login_error(&self, how: &str, failure: Failure) -> ReadError {
-        let refusal = match failure {
-            Failure::Refused(refusal) => refusal,
-            Failure::Unread(error) => return error,
-        };
-        let code = refusal.code;
-        let why = match (code, refusal.hint) {
-            (400 | 401, _) => "it does not take the credentials",
-            // Also of a path without a login, to whoever has no token.
-            (403, _) => "it does not take the credentials, or knows no login at this path",
-            (404, hint) => hint.says().unwrap_or("there is no such way to log in"),
-            _ => return self.with_state(refusal).await,
-        };
-        ReadError::new(
-            ReadErrorKind::Denied,
-            format!("the vault answers {code} to the login with {how}: {why}"),
-        )
-    }
-
-    /// What a status alone does not say: whether the server is sealed, or another one is in charge.
-    async fn with_state(&self, refusal: Refusal) -> ReadError {
-        let code = refusal.code;
-        if !matches!(code, 300..=399 | 500..=599) {
-            return refusal.error;
-        }
-        let state = tokio::time::timeout(STATE_WITHIN, self.state()).await;
-        let Ok(Some((state, transient))) = state else {
-            return refusal.error;
-        };
-        ReadError {
-            cause: format!("the vault answers {code}: {state}").into(),
-            transient,
-            ..refusal.error
-        }
-    }
-
-    /// What the server says of its own state, and whether that may change in a moment. None: it is
-    /// the active one, or does not say.
-    async fn state(&self) -> Option<(&'static str, bool)> {
-        // It belongs to no namespace, and nobody needs to be logged in for it.
-        let asked = self.http.get(self.address("sys/health", None)).send();
-        Some(match asked.await.ok()?.status().as_u16() {
-            429 => (
-                "it is a standby, and its active node cannot be reached through it; a redirect is \
-                 not followed, since credentials would go along",
-                true,
-            ),
-            472 => ("it is a secondary for disaster recovery", false),
-            473 => ("it is a performance standby", true),
-            501 => ("it is not initialised", false),
-            503 => ("it is sealed", false),
-            _ => return None,
-        })
-    }
 }
 
 impl<'a> Call<'a> {
@@ -255,6 +184,67 @@ impl Failure {
             Self::Unread(_) => None,
         }
     }
+
+    /// Why a read failed.
+    pub(super) fn of_read(self) -> ReadError {
+        let refusal = match self {
+            Self::Refused(refusal) => refusal,
+            Self::Unread(error) => return error,
+        };
+        match (refusal.code, refusal.hint) {
+            (403, _) => ReadError::new(
+                ReadErrorKind::Denied,
+                "the vault answers 403: the token is not valid, or its policies do not allow the path",
+            ),
+            (404, hint) => not_found(hint.says().unwrap_or("no such secret or version")),
+            _ => refusal.of_state(),
+        }
+    }
+
+    /// Why a login failed; `how` names it.
+    pub(super) fn of_login(self, how: &str) -> ReadError {
+        let refusal = match self {
+            Self::Refused(refusal) => refusal,
+            Self::Unread(error) => return error,
+        };
+        let code = refusal.code;
+        let why = match (code, refusal.hint) {
+            (400 | 401, _) => "it does not take the credentials",
+            // Also of a path without a login, to whoever has no token.
+            (403, _) => "it does not take the credentials, or knows no login at this path",
+            (404, hint) => hint.says().unwrap_or("there is no such way to log in"),
+            _ => return refusal.of_state(),
+        };
+        ReadError::new(
+            ReadErrorKind::Denied,
+            format!("the vault answers {code} to the login with {how}: {why}"),
+        )
+    }
+}
+
+impl Refusal {
+    /// Asking again will not help.
+    pub(super) fn is_final(&self) -> bool {
+        (400..500).contains(&self.code) && self.code != 429
+    }
+
+    /// What a server cannot do in the state that it is in.
+    fn of_state(self) -> ReadError {
+        // No other node sends on to another.
+        let hint = match self.code {
+            307 | 308 => Hint::Standby,
+            _ => self.hint,
+        };
+        let Some(state) = hint.says() else {
+            return self.error;
+        };
+        ReadError {
+            cause: format!("the vault answers {}: {state}", self.code).into(),
+            // A cluster finds a new active node by itself; to unseal takes a person.
+            transient: hint == Hint::Standby || self.error.transient && hint != Hint::Sealed,
+            ..self.error
+        }
+    }
 }
 
 impl From<ReadError> for Failure {
@@ -268,29 +258,37 @@ impl Hint {
         let Ok(answer) = serde_json::from_slice(body.expose()).map(Wiped) else {
             return Self::None;
         };
-        let says = |member: &str, words: &str| {
-            let texts = answer.0[member].as_array().into_iter().flatten();
-            let mut texts = texts.filter_map(Value::as_str);
-            texts.any(|text| text.contains(words))
+        let texts = |member: &str| answer.0[member].as_array().into_iter().flatten();
+        let says = |phrase: &str| {
+            let mut texts = texts("errors").chain(texts("warnings"));
+            texts.any(|text| text.as_str().is_some_and(|text| text.contains(phrase)))
         };
-        if says("errors", "namespace not found") || says("errors", "no namespace") {
-            Self::NoNamespace
-        } else if says("errors", "no handler for route") {
-            Self::NoMount
-        } else if says("warnings", "versioned K/V") {
-            Self::Versioned
-        } else {
-            Self::None
-        }
+        let known = [
+            ("namespace not found", Self::NoNamespace),
+            ("no handler for route", Self::NoMount),
+            ("versioned K/V", Self::Versioned),
+            ("is sealed", Self::Sealed),
+            ("standby", Self::Standby),
+            ("node not active", Self::Standby),
+            ("DR secondary", Self::Secondary),
+        ];
+        let hint = known.into_iter().find(|(phrase, _)| says(phrase));
+        hint.map_or(Self::None, |(_, hint)| hint)
     }
 
     fn says(self) -> Option<&'static str> {
-        match self {
-            Self::NoMount => Some("nothing is mounted there"),
-            Self::NoNamespace => Some("there is no such namespace"),
-            Self::None => None,
-            Self::Versioned => Some("the mount is of version 2 and needs `kv: v2`"),
-        }
+        Some(match self {
+            Self::NoMount => "nothing is mounted there",
+            Self::NoNamespace => "there is no such namespace",
+            Self::None => return None,
+            Self::Sealed => "it is sealed, or not initialised",
+            Self::Secondary => "it is a secondary that waits for a disaster",
+            Self::Standby => {
+                "it is a standby, and its active node cannot be reached through it; a redirect is \
+                 not followed, since credentials would go along"
+            }
+            Self::Versioned => "the mount is of version 2 and needs `kv: v2`",
+        })
     }
 }
 

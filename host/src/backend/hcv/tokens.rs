@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vaultref_contract::Secret;
 
 use super::login::{Method, Way};
@@ -21,6 +21,9 @@ use crate::value::Wiped;
 
 /// How long a login may take, with all the servers that are asked for it. Others wait for it.
 const LOGIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long after its first use a token that was given is looked up.
+const LOOKED_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// More than any token holds; what a server says beyond it would overflow the clock.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -44,6 +47,8 @@ pub(super) struct Tokens {
     session: Session<Ticket>,
     /// A task sees to it that the current one is renewed.
     kept: AtomicBool,
+    /// A token that was given is being looked up, or has been.
+    known: AtomicBool,
 }
 
 impl Tokens {
@@ -53,6 +58,7 @@ impl Tokens {
             way,
             session: Session::new(),
             kept: AtomicBool::new(false),
+            known: AtomicBool::new(false),
         })
     }
 
@@ -73,6 +79,35 @@ impl Tokens {
         let login = current.await?;
         self.keep(&login);
         Ok(login)
+    }
+
+    /// The server took this token. If it was given, the server is now asked what it knows of it, so
+    /// that it can be renewed. No read waits for that, and who reads only once does not need it.
+    pub(super) fn took(self: &Arc<Self>, login: &Arc<Login<Ticket>>) {
+        if matches!(self.way, Way::Method(_)) || self.known.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (weak, login) = (Arc::downgrade(self), Arc::clone(login));
+        tokio::spawn(async move {
+            sleep(LOOKED_UP_AFTER).await;
+            let Some(tokens) = weak.upgrade() else {
+                return;
+            };
+            let known = timeout(LOGIN_WITHIN, tokens.look_up(&login.token)).await;
+            let replaced = match known {
+                Ok(Ok(known)) => {
+                    let known = async || Ok(known);
+                    tokens.session.replace(&login, Duration::ZERO, known).await
+                }
+                // It has no right to that, and will not get it.
+                Ok(Err(Failure::Refused(refusal))) if refusal.is_final() => return,
+                _ => Ok(None),
+            };
+            match replaced {
+                Ok(Some(current)) => tokens.keep(&current),
+                _ => tokens.known.store(false, Ordering::Relaxed),
+            }
+        });
     }
 
     /// The server refused what was asked with this token. Gives a newer one, by logging in anew if
@@ -142,7 +177,7 @@ impl Tokens {
 
     async fn log_in(&self) -> Result<Login<Ticket>, ReadError> {
         match &self.way {
-            Way::Given(token) => self.look_up(token).await,
+            Way::Given(token) => Ok(self.given(token)),
             Way::Method(method) => self.log_in_by(&**method).await,
         }
     }
@@ -150,14 +185,9 @@ impl Tokens {
     async fn log_in_by(&self, method: &dyn Method) -> Result<Login<Ticket>, ReadError> {
         let proof = method.proof(&self.server).await?;
         let http = proof.http.unwrap_or_else(|| self.server.http().clone());
-        let mut answer = match self
-            .server
-            .call(&http, Call::post(proof.path, proof.body))
-            .await
-        {
-            Ok(answer) => answer,
-            Err(failure) => return Err(self.server.login_error(method.name(), failure).await),
-        };
+        let call = Call::post(proof.path, proof.body);
+        let answer = self.server.call(&http, call).await;
+        let mut answer = answer.map_err(|failure| failure.of_login(method.name()))?;
         let unreadable = || network::unreadable(WHO);
         let auth = Auth::of(&answer).ok_or_else(unreadable)?;
         method.accepted(&answer.0["auth"]);
@@ -175,32 +205,36 @@ impl Tokens {
         Ok(leased(ticket, auth.lease))
     }
 
-    /// A token that was given: what the server knows of it. Without the right to look it up it is
-    /// used as it is; whether it is good shows when something is read.
-    async fn look_up(&self, token: &Secret) -> Result<Login<Ticket>, ReadError> {
-        let mut ticket = Ticket {
+    /// What the server knows of a token that was given. Without the right to look it up it is used as
+    /// it is.
+    async fn look_up(&self, given: &Ticket) -> Result<Login<Ticket>, Failure> {
+        let call = Call::get("auth/token/lookup-self").with_token(&given.token);
+        let answer = self.server.call(&given.http, call).await?;
+        let data = &answer.0["data"];
+        let lease = seconds(&data["ttl"]).unwrap_or_default();
+        let renewable = data["renewable"].as_bool() == Some(true);
+        let ticket = Ticket {
+            token: given.token.duplicate(),
+            http: given.http.clone(),
+            renewable,
+            lease,
+            counted: false,
+        };
+        // One that cannot be renewed is used for as long as it is taken.
+        Ok(leased(
+            ticket,
+            if renewable { lease } else { Duration::ZERO },
+        ))
+    }
+
+    fn given(&self, token: &Secret) -> Login<Ticket> {
+        Login::lasting(Ticket {
             token: token.duplicate(),
             http: self.server.http().clone(),
             renewable: false,
             lease: Duration::ZERO,
             counted: false,
-        };
-        let call = Call::get("auth/token/lookup-self").with_token(token);
-        let answer = match self.server.call(&ticket.http, call).await {
-            Ok(answer) => answer,
-            Err(failure) if matches!(failure.code(), Some(400..=428 | 430..=499)) => {
-                return Ok(Login::lasting(ticket));
-            }
-            Err(failure) => return Err(self.server.read_error(failure).await),
-        };
-        let data = &answer.0["data"];
-        ticket.renewable = data["renewable"].as_bool() == Some(true);
-        ticket.lease = seconds(&data["ttl"]).unwrap_or_default();
-        if !ticket.renewable {
-            return Ok(Login::lasting(ticket));
-        }
-        let lease = ticket.lease;
-        Ok(leased(ticket, lease))
+        })
     }
 
     /// Makes a token worthless that has been replaced; nothing depends on whether that works.

@@ -1,14 +1,13 @@
 //! OpenBao as it runs in production: two nodes of one cluster, of which one is active
-//! and the other stands by; and a server that nobody has initialised.
+//! and the other stands by.
 //!
 //! The nodes unseal themselves with a key from a file, and the first sets itself up.
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 
 use super::{KV2_MOUNT, OpenBao, ROOT_TOKEN};
 use crate::client::Request;
@@ -36,14 +35,6 @@ initialize "first" {
 pub struct Cluster {
     active: OpenBao,
     standby: Node,
-}
-
-/// A server without keys: everything is answered by an error. Dropping it kills it.
-#[derive(Debug)]
-pub struct Uninitialised {
-    address: SocketAddr,
-    _process: Process,
-    _dir: TempDir,
 }
 
 #[derive(Debug)]
@@ -82,7 +73,10 @@ impl Cluster {
     }
 
     fn try_start() -> Result<Self> {
-        let dir = folder()?;
+        let dir = tempfile::Builder::new()
+            .prefix("vaultref-openbao-")
+            .tempdir()
+            .context("a folder for OpenBao")?;
         // Any 32 bytes will do for a server that lives for a test.
         fs::write(dir.path().join("key"), [7; 32]).context("the seal's key")?;
         let first = FIRST_REQUESTS
@@ -156,46 +150,7 @@ cluster_addr = "https://{peers}"
     }
 }
 
-impl Uninitialised {
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// When OpenBao is not installed, or does not come up.
-    pub fn start() -> Result<Self> {
-        ports::retry_when_taken(|| {
-            let (dir, address) = (folder()?, ports::free()?);
-            let config = format!(
-                "storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  address = \"{address}\"\n  \
-                 tls_disable = true\n}}\napi_addr = \"http://{address}\"\n"
-            );
-            let process = serve(&dir.path().join("server.hcl"), &config, dir.path())?;
-            process.wait_until("answering", wait::START, || {
-                Ok(Request::get("/v1/sys/health").send(address).ok().map(drop))
-            })?;
-            Ok(Self {
-                address,
-                _process: process,
-                _dir: dir,
-            })
-        })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-fn folder() -> Result<TempDir> {
-    let folder = tempfile::Builder::new()
-        .prefix("vaultref-openbao-")
-        .tempdir();
-    folder.context("a folder for OpenBao")
-}
-
-fn serve(file: &PathBuf, config: &str, home: &Path) -> Result<Process> {
+fn serve(file: &Path, config: &str, home: &Path) -> Result<Process> {
     fs::write(file, config).context("OpenBao's configuration")?;
     Program::new("OpenBao", paths::bao()?)
         .args(["server", "-config"])

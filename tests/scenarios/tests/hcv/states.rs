@@ -1,11 +1,11 @@
-//! Servers that cannot: sealed, standing by, not initialised, busy. What is said of it is
+//! Servers that cannot: sealed, standing by, busy. What is said of it is
 //! what they are.
 
 use anyhow::Result;
 use serde_json::json;
 use vaultref_host::backend::{ReadError, ReadErrorKind};
 use vaultref_scenarios::front::Front;
-use vaultref_scenarios::openbao::{Cluster, KV2_MOUNT, OpenBao, ROOT_TOKEN, Uninitialised};
+use vaultref_scenarios::openbao::{Cluster, KV2_MOUNT, OpenBao, ROOT_TOKEN};
 use vaultref_scenarios::upstream::{Reply, Upstream};
 
 use crate::approle::{fields, with_role};
@@ -38,17 +38,6 @@ fn a_sealed_one_says_so_to_reads_and_logins() -> Result<()> {
 }
 
 #[test]
-fn one_that_is_not_initialised() -> Result<()> {
-    let server = Uninitialised::start()?;
-    let vault = Vault::at(server.address(), &json!({"token": "t"}))?;
-    is_unavailable(
-        &vault.read("app").expect_err("nothing there"),
-        "it is not initialised",
-    );
-    Ok(())
-}
-
-#[test]
 fn a_standby_serves_and_says_when_it_has_no_active_node() -> Result<()> {
     let cluster = Cluster::start()?;
     let role_id = with_role(cluster.active(), &json!({}))?;
@@ -74,30 +63,42 @@ fn a_standby_serves_and_says_when_it_has_no_active_node() -> Result<()> {
     Ok(())
 }
 
-/// States that OpenBao does not have: HashiCorp's server says them by these statuses
-/// (<https://developer.hashicorp.com/vault/api-docs/system/health>).
+/// Answers that this OpenBao does not give: of a cluster without an active node, of HashiCorp's
+/// server in a secondary cluster, and of something between that knows nothing of vaults.
 #[test]
-fn states_of_the_other_server() -> Result<()> {
-    for (health, says) in [
-        (472, "it is a secondary for disaster recovery"),
-        (473, "it is a performance standby"),
-        (200, "the vault answers 500"),
+fn states_that_are_hard_to_come_by() -> Result<()> {
+    let cluster = r#"{"errors":["local node not active but active cluster node not found"]}"#;
+    let secondary =
+        r#"{"errors":["path disabled in replication DR secondary mode token-of-test"]}"#;
+    for (status, body, says, transient) in [
+        (500, cluster, "it is a standby", true),
+        (
+            503,
+            r#"{"errors":["namespace is sealed"]}"#,
+            "it is sealed",
+            false,
+        ),
+        (400, secondary, "a secondary that waits", false),
+        (
+            500,
+            r#"{"errors":["token-of-test"]}"#,
+            "the vault answers 500",
+            true,
+        ),
+        (
+            502,
+            "<html>token-of-test</html>",
+            "the vault answers 502",
+            true,
+        ),
     ] {
-        let server = Upstream::answering(move |request| match request.path.as_str() {
-            "/v1/sys/health" => {
-                assert_eq!(request.header("x-vault-token"), None);
-                Reply::status(health)
-            }
-            _ => Reply::status(500).body(r#"{"errors":["token-of-the-test"]}"#),
-        })?;
-        let vault = Vault::at(server.address(), &json!({"token": "token-of-the-test"}))?;
-        let error = vault.read("app").expect_err("500");
+        let server = Upstream::answering(move |_| Reply::status(status).body(body))?;
+        let vault = Vault::at(server.address(), &json!({"token": "token-of-test"}))?;
+        let error = vault.read("app").expect_err("no secret");
         is_unavailable(&error, says);
-        assert!(
-            !error.cause.contains("token-of-the-test"),
-            "{}",
-            error.cause
-        );
+        assert_eq!(error.transient, transient, "{says}");
+        assert!(!error.cause.contains("token-of-test"), "{}", error.cause);
+        assert_eq!(server.requests().len(), 1, "it is asked nothing else");
     }
     Ok(())
 }

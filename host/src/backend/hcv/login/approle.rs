@@ -119,7 +119,7 @@ async fn unwrap(server: &Server, from: Secret) -> Result<Unwrapped, ReadError> {
                  already; if that was not this program, the secret id is in other hands",
             ));
         }
-        Err(failure) => return Err(server.login_error("approle", failure).await),
+        Err(failure) => return Err(failure.of_login("approle")),
     };
     match answer.0["data"]["secret_id"].take() {
         Value::String(secret_id) => Ok(Unwrapped {
