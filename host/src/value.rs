@@ -82,6 +82,12 @@ fn decode(text: &Secret) -> Option<Secret> {
 pub(crate) struct Wiped(pub(crate) Value);
 
 impl Wiped {
+    /// Takes out what the JSON pointer leads to; null if that is nothing.
+    pub(crate) fn take(&mut self, pointer: &str) -> Value {
+        let found = self.0.pointer_mut(pointer);
+        found.map(Value::take).unwrap_or_default()
+    }
+
     /// Its JSON text, in memory of just that size: text that grows leaves copies behind.
     pub(crate) fn text(&self) -> Option<Secret> {
         let mut size = Size(0);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use serde_json::Value;
 
 use super::network::{self, Network};
 use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
@@ -23,7 +22,7 @@ mod tokens;
 
 use address::{is_path, one_name, segments};
 use login::{Outside, Surroundings};
-use server::{Call, Failure, Server, WHO, not_found};
+use server::{Call, Failure, Server, WHO};
 use tokens::{Ticket, Tokens};
 
 pub(super) const KIND: Kind = Kind {
@@ -164,8 +163,8 @@ impl Backend for Engine {
             let mut answer = answer.map_err(Failure::of_read)?;
             let lease = answer.0["lease_duration"].as_u64();
             let data = match self.version {
-                Version::V1 => answer.0["data"].take(),
-                Version::V2 => answer.0["data"]["data"].take(),
+                Version::V1 => answer.take("/data"),
+                Version::V2 => answer.take("/data/data"),
             };
             reading(&Wiped(data), lease.filter(|_| self.version == Version::V1))
         })
@@ -174,12 +173,9 @@ impl Backend for Engine {
 
 /// What an object's data are for the resolver; `lease` is the engine's, in seconds.
 fn reading(data: &Wiped, lease: Option<u64>) -> Result<Reading, ReadError> {
-    match &data.0 {
-        Value::Object(_) => {}
-        Value::Null => return Err(not_found("the secret has no data")),
-        _ => return Err(network::unreadable(WHO)),
-    }
-    let content = data.text().ok_or_else(|| network::unreadable(WHO))?;
+    let object = Some(data).filter(|data| data.0.is_object());
+    let content = object.and_then(Wiped::text);
+    let content = content.ok_or_else(|| network::unreadable(WHO))?;
     // The engine's lease is the secret's own `ttl`; without one it is a number of no meaning.
     let lease = lease.filter(|_| data.0.get("ttl").is_some());
     Ok(Reading {

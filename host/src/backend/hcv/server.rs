@@ -240,8 +240,8 @@ impl Refusal {
         };
         ReadError {
             cause: format!("the vault answers {}: {state}", self.code).into(),
-            // A cluster finds a new active node by itself; to unseal takes a person.
-            transient: hint == Hint::Standby || self.error.transient && hint != Hint::Sealed,
+            // To unseal it takes a person.
+            transient: self.error.transient && hint != Hint::Sealed,
             ..self.error
         }
     }
@@ -292,8 +292,7 @@ impl Hint {
     }
 }
 
-/// What is asked for is not there.
-pub(super) fn not_found(what: &str) -> ReadError {
+fn not_found(what: &str) -> ReadError {
     let code = StatusCode::NOT_FOUND.as_u16();
     let cause = format!("the vault answers {code}: {what}");
     ReadError::new(ReadErrorKind::NotFound, cause)

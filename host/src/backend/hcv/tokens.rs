@@ -191,7 +191,7 @@ impl Tokens {
         let unreadable = || network::unreadable(WHO);
         let auth = Auth::of(&answer).ok_or_else(unreadable)?;
         method.accepted(&answer.0["auth"]);
-        let Value::String(token) = answer.0["auth"]["client_token"].take() else {
+        let Value::String(token) = answer.take("/auth/client_token") else {
             return Err(unreadable());
         };
         let ticket = Ticket {

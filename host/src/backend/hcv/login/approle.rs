@@ -121,7 +121,7 @@ async fn unwrap(server: &Server, from: Secret) -> Result<Unwrapped, ReadError> {
         }
         Err(failure) => return Err(failure.of_login("approle")),
     };
-    match answer.0["data"]["secret_id"].take() {
+    match answer.take("/data/secret_id") {
         Value::String(secret_id) => Ok(Unwrapped {
             from,
             secret_id: Secret::from(secret_id),

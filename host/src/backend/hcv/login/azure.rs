@@ -44,7 +44,7 @@ impl Method for Azure {
         Box::pin(async {
             let token = format!("identity/oauth2/token?api-version=2018-02-01&resource={RESOURCE}");
             let mut token = ask_json(WHO, self.metadata(&token)).await?;
-            let jwt = member(&text_of(WHO, &mut token.0["access_token"])?)?;
+            let jwt = member(&text_of(WHO, &mut token, "access_token")?)?;
             let machine = self.metadata("instance?api-version=2021-02-01");
             let machine = ask_json(WHO, machine).await?;
             let told = |name: &str| match &machine.0["compute"][name] {

@@ -188,7 +188,7 @@ impl Iam {
             .header(AUTHORIZATION, value)
             .json(&json!({ "payload": payload }));
         let mut answer = ask_json(CREDENTIALS, request).await?;
-        text_of(CREDENTIALS, &mut answer.0["signedJwt"])
+        text_of(CREDENTIALS, &mut answer, "signedJwt")
     }
 
     fn claims(&self, email: &str) -> serde_json::Value {
@@ -215,7 +215,7 @@ impl Iam {
         let url = metadata(&self.outside, "token")?;
         let request = self.nearby.get(url).header("metadata-flavor", "Google");
         let mut answer = ask_json(METADATA, request).await?;
-        text_of(METADATA, &mut answer.0["access_token"])
+        text_of(METADATA, &mut answer, "access_token")
     }
 }
 
@@ -264,7 +264,7 @@ impl Ambient {
 impl ServiceAccount {
     fn parse(text: &Secret) -> Option<Self> {
         let mut fields = json("", text).ok()?;
-        let mut field = |name: &str| text_of("", &mut fields.0[name]).ok();
+        let mut field = |name: &str| text_of("", &mut fields, name).ok();
         let key = Key::from_pem(field("private_key")?.expose())?;
         let mut name = |name: &str| Some(field(name)?.expose_text()?.to_owned());
         Some(Self {

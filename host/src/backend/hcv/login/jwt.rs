@@ -115,7 +115,7 @@ impl Jwt {
             return Err(refusal(WHO, response.status(), &response));
         }
         let mut answer = json(WHO, &network::body(WHO, response).await?)?;
-        text_of(WHO, &mut answer.0["access_token"])
+        text_of(WHO, &mut answer, "access_token")
     }
 
     fn request(&self, in_body: bool) -> Result<reqwest::RequestBuilder, ReadError> {

@@ -61,8 +61,8 @@ pub(super) fn json(who: &str, text: &Secret) -> Result<Wiped, ReadError> {
 }
 
 /// A text that must be a member of an answer.
-pub(super) fn text_of(who: &str, answer: &mut Value) -> Result<Secret, ReadError> {
-    match answer.take() {
+pub(super) fn text_of(who: &str, answer: &mut Wiped, name: &str) -> Result<Secret, ReadError> {
+    match answer.take(&format!("/{name}")) {
         Value::String(text) if !text.is_empty() => Ok(Secret::from(text)),
         _ => Err(network::unreadable(who)),
     }
