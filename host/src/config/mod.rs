@@ -128,5 +128,12 @@ fn prefetch(node: Option<Node>, vaults: &Vaults) -> Result<Vec<String>, ConfigEr
     items.collect()
 }
 
+/// The fields of a text, for tests of what reads them.
+#[cfg(test)]
+pub(crate) fn fields(text: &str) -> Fields {
+    let document = serde_yaml_ng::from_str(text).expect("YAML");
+    Node::root(document).fields().expect("a mapping")
+}
+
 #[cfg(test)]
 mod tests;
