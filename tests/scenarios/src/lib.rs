@@ -12,6 +12,7 @@ pub mod client;
 pub mod daemon;
 pub mod envoy;
 pub mod front;
+pub mod gate;
 pub mod load;
 pub mod openbao;
 pub mod paths;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -15,10 +16,13 @@ use crate::wait;
 mod harness;
 mod plan;
 mod seen;
+mod values;
 
 pub use harness::Harness;
 pub use plan::Plan;
 pub use seen::Seen;
+
+use values::Values;
 
 /// What a VM's filter logs once every reference has its first answer.
 const HAS_ANSWERS: &str = "the resolver has answered for all";
@@ -53,12 +57,13 @@ impl Kind {
     }
 }
 
-/// A gateway and the daemon beside it. A scenario that fails shows their log.
+/// A gateway and the daemon beside it.
 #[derive(Debug)]
 pub struct World {
     kind: Kind,
     workers: u32,
     shows_log: bool,
+    values: Values,
     daemon: Daemon,
     gateway: Gateway,
 }
@@ -145,12 +150,18 @@ impl World {
         .with_context(|| self.log())
     }
 
+    /// Remembers what another server than the daemon was given, as a value that nobody may show.
+    pub fn keep(&self, value: impl AsRef<[u8]>) {
+        self.values.keep(value.as_ref());
+    }
+
     /// Changes a file of the vault `files`, by rename as Kubernetes and editors do.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        self.values.keep(content.as_ref());
         write_secret(&self.daemon, name, content.as_ref())
     }
 
@@ -167,6 +178,12 @@ impl World {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How many workers the gateway has.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        self.workers
     }
 
     /// The daemon, to be started, stopped or killed.
@@ -200,35 +217,53 @@ impl World {
         }
     }
 
-    /// All that gateway and daemon have logged.
+    /// All that gateway and daemon have logged, daemons that were killed among them.
     #[must_use]
     pub fn log(&self) -> String {
-        let daemon = self
-            .daemon
-            .process()
-            .map(crate::process::Process::log)
-            .unwrap_or_default();
         let gateway = match &self.gateway {
             Gateway::Envoy { envoy, .. } => envoy.log(),
             Gateway::Harness(harness) => harness.log(),
         };
-        format!("{gateway}\n{daemon}")
+        format!("{gateway}\n{}", self.daemon.log())
+    }
+
+    /// Where a value stands that was given to the daemon or is a token: lines of a log, or of what
+    /// Envoy's admin interface shows of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When Envoy runs and does not show it.
+    pub fn leaks(&self) -> Result<Vec<String>> {
+        let mut shown = self.log();
+        if let Some((envoy, _)) = self.envoy()
+            && envoy.process().ended()?.is_none()
+        {
+            shown.push_str(&envoy.admin("GET", "/config_dump")?);
+        }
+        Ok(self.values.found_in(&shown))
     }
 }
 
+/// A scenario that fails shows the log; one that does not fails here if a value was shown to anybody.
 impl Drop for World {
     #[expect(
         clippy::print_stderr,
         reason = "the test runner shows it for a test that failed"
     )]
     fn drop(&mut self) {
-        if !self.shows_log {
+        if self.shows_log {
+            // Envoy says a lot about itself at start.
+            let log = self.log();
+            let lines = log.lines().filter(|line| !line.contains("source/server/"));
+            lines.for_each(|line| eprintln!("{line}"));
+        }
+        if thread::panicking() {
             return;
         }
-        // Envoy says a lot about itself at start.
-        let log = self.log();
-        let lines = log.lines().filter(|line| !line.contains("source/server/"));
-        lines.for_each(|line| eprintln!("{line}"));
+        match self.leaks() {
+            Ok(leaks) => assert!(leaks.is_empty(), "a value is shown: {leaks:#?}"),
+            Err(error) => panic!("what Envoy shows cannot be looked at: {error:#}"),
+        }
     }
 }
 

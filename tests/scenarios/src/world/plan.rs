@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::values::Values;
 use super::{Gateway, Harness, Kind, World, secrets, write_secret};
 use crate::client::Address;
 use crate::daemon::Daemon;
@@ -23,6 +24,7 @@ pub struct Plan {
     filter: Value,
     vaults: Vec<Value>,
     files: Vec<(String, Vec<u8>)>,
+    terms: Value,
     env: Vec<(String, String)>,
     has_daemon: bool,
     holds_answers: bool,
@@ -51,6 +53,7 @@ impl Plan {
             filter,
             vaults: Vec::new(),
             files: Vec::new(),
+            terms: json!({ "ttl": 1 }),
             env: Vec::new(),
             has_daemon: true,
             holds_answers: false,
@@ -67,6 +70,14 @@ impl Plan {
     pub fn file(mut self, name: &str, content: impl AsRef<[u8]>) -> Self {
         self.files
             .push((name.to_owned(), content.as_ref().to_vec()));
+        self
+    }
+
+    /// For how long values of the vault `files` hold, instead of a ttl of a second: `ttl`,
+    /// `resurrect_ttl` and their like.
+    #[must_use]
+    pub fn terms(mut self, terms: Value) -> Self {
+        self.terms = terms;
         self
     }
 
@@ -112,8 +123,8 @@ impl Plan {
         self
     }
 
-    /// The daemon listens on loopback TCP alone and knows a client by `of_daemon`, who may read the
-    /// vault `files`; the filter shows `of_filter`.
+    /// The daemon listens on loopback TCP alone and knows a client by `of_daemon`, a token or a
+    /// reference to one, who may read the vault `files`; the filter shows `of_filter`.
     ///
     /// # Errors
     ///
@@ -175,17 +186,37 @@ impl Plan {
             kind: self.kind,
             workers: self.workers,
             shows_log: self.shows_log,
+            values: self.values(),
             daemon,
             gateway,
         })
     }
 
+    /// What nobody may show.
+    fn values(&self) -> Values {
+        let values = Values::default();
+        let own_tokens = self.vaults.iter().map(|vault| &vault["config"]["token"]);
+        for token in own_tokens.filter_map(Value::as_str) {
+            values.keep(token.as_bytes());
+        }
+        let files = self.files.iter().map(|(_, content)| content.as_slice());
+        let env = self.env.iter().map(|(_, value)| value.as_bytes());
+        let tokens = self.tokens.iter();
+        let tokens = tokens.flat_map(|tokens| [&tokens.of_daemon, &tokens.of_filter]);
+        // A token that is a reference is no secret.
+        let tokens = tokens.filter(|token| !token.starts_with("{vault://"));
+        files
+            .chain(env)
+            .chain(tokens.map(String::as_bytes))
+            .for_each(|value| values.keep(value));
+        values
+    }
+
     fn daemon(&self) -> Result<Daemon> {
         let mut daemon = Daemon::configured(|socket| {
-            let folder = socket.with_file_name("secrets");
-            let mut vaults = vec![
-                json!({ "name": "fs", "prefix": "files", "config": { "prefix": folder, "ttl": 1 } }),
-            ];
+            let mut files = self.terms.clone();
+            files["prefix"] = json!(socket.with_file_name("secrets"));
+            let mut vaults = vec![json!({ "name": "fs", "prefix": "files", "config": files })];
             vaults.extend(self.vaults.iter().cloned());
             match &self.tokens {
                 None => json!({ "vaults": vaults, "listen": [{ "unix": socket }] }),
@@ -196,6 +227,8 @@ impl Plan {
                 }),
             }
         })?;
+        // All that it could ever say, since none of it may be a value.
+        daemon = daemon.env("RUST_LOG", "trace");
         for (name, value) in &self.env {
             daemon = daemon.env(name, value);
         }
@@ -232,10 +265,12 @@ impl Plan {
         let mut filter = WasmFilter::new(paths::module(self.kind.module())?)
             .json(&self.filter_configuration(daemon))
             .failure_policy("FAIL_RELOAD");
+        let mut setup = Envoy::setup();
         if let Some(tokens) = &self.tokens {
-            filter = filter.env(TOKEN, &tokens.of_filter);
+            filter = filter.host_env(TOKEN);
+            setup = setup.env(TOKEN, &tokens.of_filter);
         }
-        let envoy = Envoy::setup()
+        let envoy = setup
             .concurrency(self.workers)
             .filter(filter)
             .resolver(self.resolver_address(daemon))

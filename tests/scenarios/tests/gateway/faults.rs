@@ -8,24 +8,7 @@ use vaultref_scenarios::wait;
 use vaultref_scenarios::world::{Harness, Kind, Plan, Seen, World};
 
 use crate::closed::{bearer, own, right_answer};
-
-/// The same in both profiles of the harness.
-macro_rules! in_both_profiles {
-    ($($scenario:ident),+ $(,)?) => {
-        mod faults_as_envoy {
-            $(#[test]
-            fn $scenario() -> anyhow::Result<()> {
-                super::$scenario(vaultref_scenarios::world::Kind::HarnessEnvoy)
-            })+
-        }
-        mod faults_as_nginx {
-            $(#[test]
-            fn $scenario() -> anyhow::Result<()> {
-                super::$scenario(vaultref_scenarios::world::Kind::HarnessNginx)
-            })+
-        }
-    };
-}
+use crate::in_both_profiles;
 
 in_both_profiles!(
     a_callback_that_is_dropped_leaves_the_request_guarded,
