@@ -62,6 +62,14 @@ pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, Confi
         });
         ConfigError::new(&place, "is not YAML, or has a name twice")
     })?;
+    read(document, environment)
+}
+
+/// Reads what the text of a file says.
+pub(crate) fn read(
+    document: serde_yaml_ng::Value,
+    environment: &Arc<Environment>,
+) -> Result<Config, ConfigError> {
     let root = Node::root(document);
     if !root.is_mapping() {
         return Err(root.error("must be a mapping with 'vaults', 'listen' and 'clients'"));

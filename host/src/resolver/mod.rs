@@ -73,18 +73,9 @@ impl Resolver {
     /// Answers all references of a request, in its order, and waits for what has to be read, at most
     /// `wait_ms` and [`MAX_WAIT`]. What is not read by then is `unavailable`; its read goes on.
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
-        let deadline = Instant::now() + wait;
-        // What is not made by then is unavailable; whoever asks next goes on with it.
-        let _ = timeout_at(deadline, self.prepare(&request.references)).await;
-        let asked = self.ask_all(access, request);
-        let reads = flight::start(&self.0, asked.iter().flatten());
-        if !reads.is_empty() {
-            let all = join_all(reads.into_iter().map(flight::finished));
-            // What is not done by then goes on without us.
-            let _ = timeout_at(deadline, all).await;
-        }
-        self.answer_all(&asked, request, FailureKind::Unavailable)
+        let wait = Duration::from_millis(request.wait_ms.into());
+        let asked = self.read_all(access, request, wait).await;
+        self.answer_all(&asked, request, FailureKind::Unavailable, MAX_REPLY_BYTES)
     }
 
     /// The same without waiting: what is not in memory is `pending`, and its read starts.
@@ -101,7 +92,7 @@ impl Resolver {
         }
         let asked = self.ask_all(access, request);
         flight::start(&self.0, asked.iter().flatten());
-        self.answer_all(&asked, request, FailureKind::Pending)
+        self.answer_all(&asked, request, FailureKind::Pending, MAX_REPLY_BYTES)
     }
 
     /// Counts the reads that have ended, well or not.
@@ -120,22 +111,52 @@ impl Resolver {
         reference: &str,
         wait: Duration,
     ) -> Result<SecretValue, Unresolved> {
+        let mut values = self.values(access, vec![reference.to_owned()], wait).await;
+        // One for each reference.
+        values.pop().unwrap_or_else(|| Err(no_answer()))
+    }
+
+    /// The values of any number of references, in their order, for the process itself: there is no
+    /// bound on the bytes of them all.
+    pub async fn values(
+        &self,
+        access: &Access,
+        references: Vec<String>,
+        wait: Duration,
+    ) -> Vec<Result<SecretValue, Unresolved>> {
         let request = ResolveRequest {
-            references: vec![reference.to_owned()],
+            references,
             known: Vec::new(),
-            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            wait_ms: 0,
         };
-        let mut outcomes = self.resolve(access, &request).await;
-        match outcomes.pop() {
-            Some(Outcome::Secret(secret)) => Ok(secret),
-            Some(Outcome::Failure(failure)) => Err(Unresolved {
-                failure,
-                cause: self.cause(access, reference, failure.kind),
+        let asked = self.read_all(access, &request, wait).await;
+        let outcomes = self.answer_all(&asked, &request, FailureKind::Unavailable, usize::MAX);
+        let answered = request.references.iter().zip(outcomes);
+        answered
+            .map(|(reference, outcome)| match outcome {
+                Outcome::Secret(secret) => Ok(secret),
+                Outcome::Failure(failure) => Err(Unresolved {
+                    failure,
+                    cause: self.cause(access, reference, failure.kind),
+                }),
+                // Nothing was said to be known.
+                Outcome::Unchanged(_) => Err(no_answer()),
+            })
+            .collect()
+    }
+
+    /// What can be said of a reference without reading anything: that its vault is there, that its
+    /// options are allowed and that there can be such an object.
+    ///
+    /// # Errors
+    /// As [`Resolver::value`].
+    pub fn examine(&self, access: &Access, reference: &str) -> Result<(), Unresolved> {
+        match Ask::new(&self.0.vaults, access, reference) {
+            Err(refused) if !refused.is_unmade => Err(Unresolved {
+                failure: failure(refused.kind, None),
+                cause: refused.cause,
             }),
-            Some(Outcome::Unchanged(_)) | None => Err(Unresolved {
-                failure: failure(FailureKind::Unavailable, None),
-                cause: "no answer".into(),
-            }),
+            _ => Ok(()),
         }
     }
 
@@ -143,6 +164,26 @@ impl Resolver {
     #[must_use]
     pub fn vaults(&self) -> &Vaults {
         &self.0.vaults
+    }
+
+    /// Has everything read that has to be, and waits for it.
+    async fn read_all(
+        &self,
+        access: &Access,
+        request: &ResolveRequest,
+        wait: Duration,
+    ) -> Vec<Result<Ask, ask::NotAsked>> {
+        let deadline = Instant::now() + wait.min(MAX_WAIT);
+        // What is not made by then is unavailable; whoever asks next goes on with it.
+        let _ = timeout_at(deadline, self.prepare(&request.references)).await;
+        let asked = self.ask_all(access, request);
+        let reads = flight::start(&self.0, asked.iter().flatten());
+        if !reads.is_empty() {
+            let all = join_all(reads.into_iter().map(flight::finished));
+            // What is not done by then goes on without us.
+            let _ = timeout_at(deadline, all).await;
+        }
+        asked
     }
 
     fn ask_all(
@@ -161,9 +202,10 @@ impl Resolver {
         asked: &[Result<Ask, ask::NotAsked>],
         request: &ResolveRequest,
         missing: FailureKind,
+        most_bytes: usize,
     ) -> Vec<Outcome> {
         let now = Instant::now();
-        let mut room = MAX_REPLY_BYTES;
+        let mut room = most_bytes;
         let mut cache = self.0.cache();
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
             let ask = match asked {
@@ -245,6 +287,13 @@ impl Revisions {
     fn next(&self) -> Revision {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Revision(format!("{:016x}-{number:x}", self.boot))
+    }
+}
+
+fn no_answer() -> Unresolved {
+    Unresolved {
+        failure: failure(FailureKind::Unavailable, None),
+        cause: "no answer".into(),
     }
 }
 
