@@ -136,11 +136,22 @@ pub(crate) enum OnError {
     WithoutField,
 }
 
+/// The environment variables that a gateway lets the module see.
+pub(crate) trait Variables {
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+impl<H: Host> Variables for H {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment(name)
+    }
+}
+
 /// Compiles a configuration for a kind of gateway.
 pub(crate) fn compile(
     config: Config,
     kind: Kind,
-    host: &impl Host,
+    host: &impl Variables,
 ) -> Result<Compiled, ConfigError> {
     let resolver = resolver(config.resolver, kind, host)?;
     let single =
@@ -194,7 +205,11 @@ pub(crate) fn compile(
     })
 }
 
-fn resolver(config: ResolverConfig, kind: Kind, host: &impl Host) -> Result<Resolver, ConfigError> {
+fn resolver(
+    config: ResolverConfig,
+    kind: Kind,
+    host: &impl Variables,
+) -> Result<Resolver, ConfigError> {
     let target = match (config.upstream, config.host_function) {
         (Some(upstream), false) => {
             check_upstream(&upstream, kind)?;
@@ -264,14 +279,14 @@ fn check_upstream(upstream: &str, kind: Kind) -> Result<(), ConfigError> {
     }
 }
 
-fn token(name: &str, target: &Target, host: &impl Host) -> Result<Secret, ConfigError> {
+fn token(name: &str, target: &Target, host: &impl Variables) -> Result<Secret, ConfigError> {
     const PLACE: &str = "/resolver/token_env";
     if *target == Target::HostFunction {
         let message = "a host function takes no token: the host knows who calls";
         return Err(ConfigError::new(PLACE, message));
     }
     let usable = !name.is_empty() && !name.contains(['=', '\0']);
-    let value = usable.then(|| host.environment(name)).flatten();
+    let value = usable.then(|| host.variable(name)).flatten();
     let Some(value) = value.map(Secret::from) else {
         let message = format!("the environment variable '{name}' is not visible to the filter");
         return Err(ConfigError::new(PLACE, message));

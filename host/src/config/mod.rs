@@ -82,10 +82,6 @@ pub fn parse_again(
     environment: &Arc<Environment>,
     before: Option<&Vaults>,
 ) -> Result<Config, ConfigError> {
-    let context = vaults::Context {
-        environment,
-        before,
-    };
     let document: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
         // The parser's own words may quote the text.
         let place = error.location().map_or_else(String::new, |at| {
@@ -93,6 +89,26 @@ pub fn parse_again(
         });
         ConfigError::new(&place, "is not YAML, or has a name twice")
     })?;
+    read_again(document, environment, before)
+}
+
+/// Reads what the text of a file says.
+pub(crate) fn read(
+    document: serde_yaml_ng::Value,
+    environment: &Arc<Environment>,
+) -> Result<Config, ConfigError> {
+    read_again(document, environment, None)
+}
+
+fn read_again(
+    document: serde_yaml_ng::Value,
+    environment: &Arc<Environment>,
+    before: Option<&Vaults>,
+) -> Result<Config, ConfigError> {
+    let context = vaults::Context {
+        environment,
+        before,
+    };
     let root = Node::root(document);
     if !root.is_mapping() {
         return Err(root.error("must be a mapping with 'vaults', 'listen' and 'clients'"));

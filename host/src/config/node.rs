@@ -372,6 +372,12 @@ impl ConfigError {
         &self.place
     }
 
+    /// What is wrong there.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
     /// The same error in a file.
     #[must_use]
     pub(super) fn in_file(self, file: &str) -> Self {

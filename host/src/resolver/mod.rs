@@ -6,6 +6,7 @@
 
 mod ask;
 mod cache;
+mod explain;
 mod flight;
 mod flush;
 mod jitter;
@@ -14,7 +15,6 @@ mod prepare;
 mod refresh;
 mod settle;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,7 @@ use crate::vault::Vaults;
 use ask::{Ask, Draft};
 pub use cache::Bounds;
 use cache::Cache;
+pub use explain::Unresolved;
 pub use flush::Flush;
 use jitter::Jitter;
 use life::Answer;
@@ -82,8 +83,65 @@ impl Resolver {
     /// Answers all references of a request, in its order, and waits for what has to be read, at most
     /// `wait_ms` and [`MAX_WAIT`]. What is not read by then is `unavailable`; its read goes on.
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
-        let deadline = Instant::now() + wait;
+        let wait = Duration::from_millis(request.wait_ms.into());
+        let asked = self.read_all(access, request, wait).await;
+        self.answer_all(&asked, request, FailureKind::Unavailable, MAX_REPLY_BYTES)
+    }
+
+    /// The same without waiting: what is not in memory is `pending`, and its read starts.
+    /// [`Resolver::finished_reads`] tells when to ask again.
+    #[must_use]
+    pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
+        let drafts = self.drafts(request);
+        for unsettled in Unsettled::of(&drafts, &request.references, access) {
+            let resolver = self.clone();
+            self.0.runtime.spawn(async move {
+                if timeout(MAX_WAIT, resolver.settle(unsettled)).await == Ok(true) {
+                    resolver.0.finished.send_modify(|count| *count += 1);
+                }
+            });
+        }
+        let asked = ask_all(&drafts, access);
+        flight::start(&self.0, asked.iter().flatten());
+        self.answer_all(&asked, request, FailureKind::Pending, MAX_REPLY_BYTES)
+    }
+
+    /// Counts the reads that have ended, well or not.
+    #[must_use]
+    pub fn finished_reads(&self) -> watch::Receiver<u64> {
+        self.0.finished.subscribe()
+    }
+
+    /// The vaults that are served now.
+    #[must_use]
+    pub fn vaults(&self) -> Arc<Vaults> {
+        self.0.vaults()
+    }
+
+    /// Serves these vaults from now on. Entries of a vault that is not among them go; what is the same
+    /// vault (the same object, not only the same name) keeps what it has.
+    pub fn replace(&self, vaults: Vaults) {
+        let vaults = Arc::new(vaults);
+        *self
+            .0
+            .vaults
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&vaults);
+        let mut cache = self.0.cache();
+        cache.retain(|vault| {
+            let served = vaults.find(vault.name());
+            served.is_some_and(|served| Arc::ptr_eq(served, vault))
+        });
+    }
+
+    /// Has everything read that has to be, and waits for it.
+    async fn read_all(
+        &self,
+        access: &Access,
+        request: &ResolveRequest,
+        wait: Duration,
+    ) -> Vec<Result<Ask, ask::NotAsked>> {
+        let deadline = Instant::now() + wait.min(MAX_WAIT);
         let drafts = self.drafts(request);
         let unsettled = Unsettled::of(&drafts, &request.references, access);
         let mut asked = ask_all(&drafts, access);
@@ -109,82 +167,7 @@ impl Resolver {
                 flight::start(&self.0, asked.iter().flatten());
             }
         }
-        self.answer_all(&asked, request, FailureKind::Unavailable)
-    }
-
-    /// The same without waiting: what is not in memory is `pending`, and its read starts.
-    /// [`Resolver::finished_reads`] tells when to ask again.
-    #[must_use]
-    pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let drafts = self.drafts(request);
-        for unsettled in Unsettled::of(&drafts, &request.references, access) {
-            let resolver = self.clone();
-            self.0.runtime.spawn(async move {
-                if timeout(MAX_WAIT, resolver.settle(unsettled)).await == Ok(true) {
-                    resolver.0.finished.send_modify(|count| *count += 1);
-                }
-            });
-        }
-        let asked = ask_all(&drafts, access);
-        flight::start(&self.0, asked.iter().flatten());
-        self.answer_all(&asked, request, FailureKind::Pending)
-    }
-
-    /// Counts the reads that have ended, well or not.
-    #[must_use]
-    pub fn finished_reads(&self) -> watch::Receiver<u64> {
-        self.0.finished.subscribe()
-    }
-
-    /// One value, with the cause in words if there is none.
-    ///
-    /// # Errors
-    /// The failure as the contract has it, and its cause for the operator.
-    pub async fn value(
-        &self,
-        access: &Access,
-        reference: &str,
-        wait: Duration,
-    ) -> Result<SecretValue, Unresolved> {
-        let request = ResolveRequest {
-            references: vec![reference.to_owned()],
-            known: Vec::new(),
-            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-        };
-        let mut outcomes = self.resolve(access, &request).await;
-        match outcomes.pop() {
-            Some(Outcome::Secret(secret)) => Ok(secret),
-            Some(Outcome::Failure(failure)) => Err(Unresolved {
-                failure,
-                cause: self.cause(access, reference, failure.kind),
-            }),
-            Some(Outcome::Unchanged(_)) | None => Err(Unresolved {
-                failure: failure(FailureKind::Unavailable, None),
-                cause: "no answer".into(),
-            }),
-        }
-    }
-
-    /// The vaults that are served now.
-    #[must_use]
-    pub fn vaults(&self) -> Arc<Vaults> {
-        self.0.vaults()
-    }
-
-    /// Serves these vaults from now on. Entries of a vault that is not among them go; what is the same
-    /// vault (the same object, not only the same name) keeps what it has.
-    pub fn replace(&self, vaults: Vaults) {
-        let vaults = Arc::new(vaults);
-        *self
-            .0
-            .vaults
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&vaults);
-        let mut cache = self.0.cache();
-        cache.retain(|vault| {
-            let served = vaults.find(vault.name());
-            served.is_some_and(|served| Arc::ptr_eq(served, vault))
-        });
+        asked
     }
 
     /// Reads what is due of this, and waits for it until the deadline; what is not done by then goes on
@@ -214,9 +197,10 @@ impl Resolver {
         asked: &[Result<Ask, ask::NotAsked>],
         request: &ResolveRequest,
         missing: FailureKind,
+        most_bytes: usize,
     ) -> Vec<Outcome> {
         let now = Instant::now();
-        let mut room = MAX_REPLY_BYTES;
+        let mut room = most_bytes;
         let mut counted = Answers::default();
         let mut cache = self.0.cache();
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
@@ -283,24 +267,6 @@ impl Resolver {
         drop(cache);
         self.0.metrics.encode(state)
     }
-
-    fn cause(&self, access: &Access, reference: &str, kind: FailureKind) -> Cow<'static, str> {
-        match Ask::new(&self.vaults(), access, reference) {
-            Err(refused) => refused.cause,
-            Ok(ask) => self.0.cache().entry(&ask.key).cause(kind),
-        }
-    }
-}
-
-fn ask_all(
-    drafts: &[Result<Draft, ask::NotAsked>],
-    access: &Access,
-) -> Vec<Result<Ask, ask::NotAsked>> {
-    let asked = drafts.iter().map(|draft| match draft {
-        Ok(draft) => draft.ask(access),
-        Err(refused) => Err(refused.clone()),
-    });
-    asked.collect()
 }
 
 impl fmt::Debug for Resolver {
@@ -324,13 +290,15 @@ impl Inner {
     }
 }
 
-/// Why there is no value, with the cause in words. The words are for the operator, not for clients.
-#[derive(Debug)]
-pub struct Unresolved {
-    /// The failure as the contract has it.
-    pub failure: Failure,
-    /// The cause; repeats no value.
-    pub cause: Cow<'static, str>,
+fn ask_all(
+    drafts: &[Result<Draft, ask::NotAsked>],
+    access: &Access,
+) -> Vec<Result<Ask, ask::NotAsked>> {
+    let asked = drafts.iter().map(|draft| match draft {
+        Ok(draft) => draft.ask(access),
+        Err(refused) => Err(refused.clone()),
+    });
+    asked.collect()
 }
 
 /// Makes names for values. A name says nothing of its value.
