@@ -21,7 +21,7 @@ in_both_profiles!(
 );
 
 /// Answered here, or sent on with every field that the rule writes overwritten.
-fn assert_guarded(seen: &Seen) {
+pub(crate) fn assert_guarded(seen: &Seen) {
     match seen {
         Seen::Reset => {}
         Seen::Local(response) => {
@@ -63,7 +63,7 @@ fn three_waiting(kind: Kind) -> Result<(World, Vec<vaultref_harness::StreamId>)>
     Ok((world, streams))
 }
 
-fn harness(world: &mut World) -> Result<&mut Harness> {
+pub(crate) fn harness(world: &mut World) -> Result<&mut Harness> {
     world.harness().context("this kind runs in the harness")
 }
 
