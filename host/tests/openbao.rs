@@ -330,7 +330,9 @@ fn https_trusts_the_vaults_own_ca_alone_whatever_the_environment_says() {
     );
 
     let place = TempDir::new().expect("a directory");
-    for (fields, code) in [(own, 0), (fields(""), 5)] {
+    // Without `NO_PROXY` the proxy of the environment is taken, which is not there.
+    let here = "127.0.0.1";
+    for (fields, no_proxy, code) in [(&own, here, 0), (&fields(""), here, 5), (&own, "", 5)] {
         let yaml = format!("vaults: [{{name: hcv, config: {{{fields}}}}}]");
         std::fs::write(place.path().join("vaultref.yaml"), yaml).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_vaultref"))
@@ -345,11 +347,16 @@ fn https_trusts_the_vaults_own_ca_alone_whatever_the_environment_says() {
                     &ca
                 },
             )
+            .env("VAULT_CAPATH", "/nonexistent")
+            .env("VAULT_CLIENT_CERT", "/nonexistent")
+            .env("VAULT_CLIENT_KEY", "/nonexistent")
+            .env("VAULT_TLS_SERVER_NAME", "nobody")
             .env("VAULT_ADDR", "http://127.0.0.1:1")
+            .env("VAULT_PROXY_ADDR", "http://127.0.0.1:1")
             .env("VAULT_TOKEN", "nobody")
             .env("VAULT_NAMESPACE", "nobody")
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
-            .env("https_proxy", "http://127.0.0.1:1")
+            .env("NO_PROXY", no_proxy)
             .output()
             .expect("started");
         let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
