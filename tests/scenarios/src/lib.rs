@@ -10,6 +10,7 @@
 pub mod client;
 pub mod daemon;
 pub mod envoy;
+pub mod front;
 pub mod load;
 pub mod openbao;
 pub mod paths;
