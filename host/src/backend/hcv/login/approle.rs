@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 use vaultref_contract::Secret;
 
 use super::token::header;
-use super::{Method, Proof, Surroundings, Way, file, member, mounted, required, secret, text};
+use super::{
+    Method, Proof, Surroundings, Way, file, member, missing, mounted, required, secret, text,
+};
 use crate::backend::hcv::server::{Call, Server, WHO};
 use crate::backend::{ReadError, ReadErrorKind, network};
 use crate::config::{ConfigError, Fields};
@@ -58,9 +60,8 @@ pub(super) fn take(fields: &mut Fields, _: &Surroundings<'_>) -> Result<Way, Con
             return Err(node.error("is one of two: 'approle_secret_id' is given as well"));
         }
         (None, None) => {
-            return Err(fields.error(
-                "auth_method approle needs the field 'approle_secret_id' or 'approle_secret_id_file'",
-            ));
+            let either = "'approle_secret_id' or 'approle_secret_id_file'";
+            return Err(fields.error(missing("approle", either)));
         }
     };
     Ok(Way::Method(Box::new(AppRole {

@@ -165,9 +165,12 @@ pub(super) fn take(fields: &mut Fields, around: &Surroundings<'_>) -> Result<Way
 
 /// A field without which the method is nothing.
 fn required(fields: &mut Fields, method: &str, name: &str) -> Result<Node, ConfigError> {
-    fields
-        .take(name)
-        .ok_or_else(|| fields.error(format!("auth_method {method} needs the field '{name}'")))
+    let missing = |fields: &Fields| fields.error(missing(method, &format!("'{name}'")));
+    fields.take(name).ok_or_else(|| missing(fields))
+}
+
+fn missing(method: &str, fields: &str) -> String {
+    format!("the field {fields} is missing, which auth_method {method} needs")
 }
 
 /// A text with something in it, without the white space around it.
