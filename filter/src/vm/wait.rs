@@ -168,21 +168,20 @@ impl<H: Host> Vm<H> {
 
     /// Disowns the tokens that the last polls share with each other or with a request.
     pub(super) fn untangle(&mut self) {
-        let of_polls = self.pollers.iter().flat_map(|poller| poller.tokens());
-        let of_requests = self.waiting.iter().flat_map(|waiting| &waiting.calls);
-        let mut tokens: Vec<(u32, bool)> = of_polls.map(|token| (token, true)).collect();
-        if tokens.is_empty() {
-            return;
+        let tokens = self.pollers.iter().flat_map(|poller| poller.tokens());
+        let tokens: Vec<u32> = tokens.collect();
+        let is_of_request = |token: u32| {
+            let mut calls = self.waiting.iter().flat_map(|waiting| &waiting.calls);
+            calls.any(|call| call.token == token)
+        };
+        let mut seen = Vec::new();
+        let mut shared = Vec::new();
+        for token in tokens {
+            if seen.contains(&token) || is_of_request(token) {
+                shared.push(token);
+            }
+            seen.push(token);
         }
-        tokens.extend(of_requests.map(|call| (call.token, false)));
-        tokens.sort_unstable();
-        let shared: Vec<u32> = tokens
-            .windows(2)
-            .filter_map(|pair| match pair {
-                [(first, _), (second, true)] if first == second => Some(*first),
-                _ => None,
-            })
-            .collect();
         for token in shared {
             self.disown(token);
         }
@@ -251,15 +250,12 @@ impl<H: Host> Vm<H> {
             if poller.resolver.target != Target::HostFunction {
                 continue;
             }
-            let mut open: Vec<EntryId> = self
+            let of_requests = self
                 .waiting
                 .iter()
                 .filter(|waiting| waiting.poller == poller.id)
-                .flat_map(|waiting| waiting.entries.iter().copied())
-                .filter(|id| poller.table.is_any_undecided(&[*id]))
-                .collect();
-            open.sort_unstable();
-            open.dedup();
+                .flat_map(|waiting| waiting.entries.iter().copied());
+            let open = poller.table.undecided(of_requests);
             poller.ask_host(&self.host, &open, age);
         }
     }
