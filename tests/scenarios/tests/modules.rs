@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
-use vaultref_harness::{Callback, CalloutAnswer, Module, NginxOptions, Profile, Upstream};
+use vaultref_harness::{Callback, Module, NginxOptions, Profile, Upstream};
 use vaultref_scenarios::client::Request;
 use vaultref_scenarios::paths;
 use vaultref_scenarios::world::{Harness, Kind};
@@ -119,8 +119,7 @@ fn the_files_stay_small() -> Result<()> {
     Ok(())
 }
 
-/// A gateway with one worker in which the values are ready. The resolver's answers are made here and
-/// delivered by hand, so that not a single instruction depends on time, or on another process.
+/// A gateway with one worker in which the values are ready, with answers made by hand.
 fn ready(kind: Kind, mut filter: Value) -> Result<Harness> {
     filter["resolver"]["upstream"] = json!("resolver:1");
     let setup = Harness::setup(kind, 1)?
@@ -144,25 +143,8 @@ fn pass_second(harness: &mut Harness) -> Result<()> {
     Ok(())
 }
 
-/// Answers every call that is open as the daemon does.
 fn answer(harness: &mut Harness) -> Result<()> {
-    for call in harness.gateway().open_callouts() {
-        let question: Value = serde_json::from_slice(&call.body)?;
-        let known = question["known"].as_array().context("what is known")?;
-        let lifetime = json!({ "fresh_for": 300, "usable_for": 3600, "stale": false });
-        let results = known.iter().map(|known| match known.is_null() {
-            true => json!({ "secret": {
-                "value": { "text": "0123456789abcdef" }, "revision": "1", "lifetime": lifetime,
-            }}),
-            false => json!({ "unchanged": lifetime }),
-        });
-        let results: Vec<Value> = results.collect();
-        let body = json!({ "results": results }).to_string();
-        let marker = [("x-vaultref-contract", "1")];
-        let answer = CalloutAnswer::response(200, marker, body);
-        harness.gateway().answer(call.id, answer);
-    }
-    Ok(())
+    harness.answer_calls(|_| Some("0123456789abcdef"))
 }
 
 /// The instructions of all callbacks of one request, and the host calls that it made.

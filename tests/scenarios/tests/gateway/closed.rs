@@ -47,7 +47,7 @@ in_both_profiles!(
     host_functions_that_fail_do_not_open_the_gateway,
 );
 
-fn bearer() -> Value {
+pub(crate) fn bearer() -> Value {
     json!({ "request": {
         "set": { "headers": { "authorization": "Bearer {vault://files/token}" } },
         "add": { "headers": { "x-added": "{vault://files/token}" } },
@@ -55,14 +55,14 @@ fn bearer() -> Value {
     }})
 }
 
-fn own() -> Request {
+pub(crate) fn own() -> Request {
     Request::get("/")
         .header("authorization", "Bearer mine")
         .header("x-appended", "mine-too")
 }
 
 /// Answered here, or sent on with every field that the rule writes overwritten.
-fn assert_guarded(seen: &Seen) {
+pub(crate) fn assert_guarded(seen: &Seen) {
     match seen {
         Seen::Reset => {}
         Seen::Local(response) => {
@@ -254,7 +254,7 @@ fn three_waiting(kind: Kind) -> Result<(World, Vec<vaultref_harness::StreamId>)>
     Ok((world, streams))
 }
 
-fn harness(world: &mut World) -> Result<&mut Harness> {
+pub(crate) fn harness(world: &mut World) -> Result<&mut Harness> {
     world.harness().context("this kind runs in the harness")
 }
 

@@ -235,14 +235,17 @@ fn every_kind_of_failure_ends_in_503_and_a_line_in_the_log() -> Result<()> {
 /// nginx wakes no request that has no call of its own, so what is pending is refused there.
 #[test]
 fn in_nginx_what_is_pending_is_refused_and_served_later() -> Result<()> {
-    let embedder = Embedder::new()?;
+    let (open, gate) = mpsc::channel();
+    let vault = gated_vault(gate)?;
+    let embedder = Embedder::with_vault_at(vault.address())?;
     let configuration = json!({
         "resolver": { "host_function": true },
-        "rules": [rule("/", "Bearer {vault://files/token}")],
+        "rules": [rule("/", "Bearer {vault://away/app/token}")],
     });
     let mut harness = embedder.gateway(Kind::HarnessNginx, &configuration)?;
     let seen = harness.send(&own("/"))?;
     assert!(seen.has_status(503), "{seen:?}");
+    drop(open);
     wait::until_true("the value", wait::SOON, || {
         harness.gateway().advance(Duration::from_millis(200));
         harness

@@ -4,8 +4,11 @@
 mod bad_input;
 mod closed;
 mod host_function;
+mod kong;
 mod life;
+mod reconfigured;
 mod rules;
+mod traps;
 mod values;
 
 /// Makes a test of each scenario in each kind of gateway.
