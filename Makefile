@@ -13,8 +13,6 @@ override TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 # Scenarios start the daemon from here; `make test` always builds it first.
 export VAULTREF_BIN := $(TARGET_DIR)/debug/vaultref
-# Snapshots are compared, never written: a test run leaves the checkout clean.
-export INSTA_UPDATE ?= no
 
 CARGO := cargo
 # The lock file is the project's: no target may change it.

@@ -189,13 +189,13 @@ pub(crate) fn compile(
         .collect::<Result<Vec<_>, _>>()?;
     let mut matched_headers: Vec<String> = Vec::new();
     for rule in &rules {
-        matched_headers.extend(rule.matcher.header_names().map(str::to_owned));
-        if rule.matcher.looks_at_host() {
-            matched_headers.push("host".to_owned());
+        let host = rule.matcher.looks_at_host().then_some("host");
+        for name in rule.matcher.header_names().chain(host) {
+            if matched_headers.iter().all(|known| known != name) {
+                matched_headers.push(name.to_owned());
+            }
         }
     }
-    matched_headers.sort();
-    matched_headers.dedup();
     Ok(Compiled {
         resolver,
         looks_at_path: rules.iter().any(|rule| rule.matcher.looks_at_path()),

@@ -39,6 +39,8 @@ pub(crate) struct Poller {
     trouble: Option<String>,
     /// The log says that every reference has its first answer.
     is_complete: bool,
+    /// The host's function was called, and came back.
+    has_function: bool,
 }
 
 /// A call of a poll that is under way.
@@ -93,6 +95,7 @@ impl Poller {
             dirty: false,
             trouble: None,
             is_complete: false,
+            has_function: false,
         }
     }
 
@@ -135,6 +138,12 @@ impl Poller {
             }
         }
         if self.is_polling() || age < self.next || self.table.is_empty() {
+            return;
+        }
+        // In nginx a function that it does not have traps, and each trap in a tick doubles the
+        // ticks. So a request tries it first.
+        let is_untried = self.resolver.target == Target::HostFunction && !self.has_function;
+        if kind == Kind::Nginx && is_untried {
             return;
         }
         self.round_failed = false;
@@ -253,8 +262,9 @@ impl Poller {
 
     fn call(&mut self, host: &impl Host, questions: Vec<Question>, age: Age) -> bool {
         let message = message(&self.table, &questions, 0);
-        let result = host
-            .call_foreign_function(RESOLVE_FUNCTION, &message)
+        let answer = host.call_foreign_function(RESOLVE_FUNCTION, &message);
+        self.has_function = true;
+        let result = answer
             .map(Secret::new)
             .map_err(Unanswered::NotSent)
             .and_then(|bytes| Ok(decode_reply(bytes.expose(), questions.len())?));

@@ -4,7 +4,6 @@
 //! change of configuration makes a root and none ever ends, so one that seems to have been replaced
 //! rests: its values are dropped and nobody asks for them, until a request of it comes after all.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::Vm;
@@ -169,9 +168,8 @@ impl<H: Host> Vm<H> {
                 .iter()
                 .filter(|waiting| waiting.poller == poller.id)
                 .flat_map(|waiting| waiting.entries.iter());
-            let used: BTreeSet<EntryId> = slots.chain(requests).copied().collect();
-            poller.table.retain(|id| used.contains(&id));
-            !used.is_empty()
+            poller.table.retain(slots.chain(requests).copied());
+            !poller.table.is_empty()
         });
     }
 
@@ -241,21 +239,21 @@ impl<H: Host> Vm<H> {
     }
 
     fn bound_resting(&mut self) {
-        let resting = self.roots.iter().filter(|root| root.rests());
-        let excess = resting.count().saturating_sub(MAX_RESTING);
-        if excess == 0 {
-            return;
+        loop {
+            let resting = self.roots.iter().enumerate();
+            let resting = resting.filter(|(_, root)| root.rests());
+            if resting.clone().count() <= MAX_RESTING {
+                return;
+            }
+            let Some((at, _)) = resting.min_by_key(|(_, root)| root.used) else {
+                return;
+            };
+            self.roots.remove(at);
+            let message = format!(
+                "more than {MAX_RESTING} configurations rest: the oldest is forgotten, requests of \
+                 it would be answered with 503"
+            );
+            self.host.log(Level::Warn, &message);
         }
-        let resting = self.roots.iter().filter(|root| root.rests());
-        let mut oldest: Vec<(Age, u32)> = resting.map(|root| (root.used, root.id)).collect();
-        oldest.sort_unstable();
-        oldest.truncate(excess);
-        self.roots
-            .retain(|root| oldest.iter().all(|(_, id)| *id != root.id));
-        let message = format!(
-            "more than {MAX_RESTING} configurations rest: the oldest is forgotten, requests of it \
-             would be answered with 503"
-        );
-        self.host.log(Level::Warn, &message);
     }
 }

@@ -91,3 +91,34 @@ fn a_function_that_fails_has_the_request_refused() {
     gateway.request(&[]);
     assert_eq!(gateway.status(), Some(503));
 }
+
+#[test]
+fn on_nginx_a_request_tries_the_function_before_a_tick_does_and_is_guarded_first() {
+    let asked = |gateway: &Gateway| {
+        let calls = gateway.calls().into_iter();
+        calls.filter(|call| call.starts_with("foreign")).count()
+    };
+    let mut gateway = Gateway::nginx();
+    answer_with(&gateway, known);
+    assert!(gateway.configure(&configuration()));
+    for _ in 0..10 {
+        gateway.tick(1000);
+    }
+    assert_eq!(asked(&gateway), 0);
+    gateway.request(&[]);
+    let expected = [
+        "set authorization=",
+        "foreign vaultref.resolve",
+        "set authorization=Bearer <token>",
+    ];
+    assert_eq!(gateway.calls(), expected);
+    gateway.tick(1000);
+    gateway.tick(1000);
+    assert_eq!(asked(&gateway), 2);
+    // Elsewhere an unknown function is a status like any other.
+    let mut gateway = Gateway::envoy();
+    answer_with(&gateway, known);
+    assert!(gateway.configure(&configuration()));
+    gateway.tick(0);
+    assert_eq!(asked(&gateway), 1);
+}

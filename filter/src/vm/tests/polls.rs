@@ -227,3 +227,31 @@ fn without_references_nothing_is_asked() {
     assert_eq!(gateway.request(&[]).1, Action::Continue);
     assert_eq!(gateway.header("x").as_deref(), Some("literal"));
 }
+
+#[test]
+fn a_call_is_waited_for_as_long_as_the_gateway_may_take() {
+    // In nginx the timeout of a second holds for connecting, sending and each read.
+    for (mut gateway, patience) in [(Gateway::envoy(), 2), (Gateway::nginx(), 5)] {
+        assert!(gateway.configure(&bearer()));
+        gateway.tick(0);
+        let call = gateway.take_dispatched().remove(0);
+        for _ in 1..patience {
+            gateway.tick(1000);
+            assert_eq!(gateway.take_dispatched().len(), 0, "one at a time");
+        }
+        gateway.answer(ROOT, &call, known);
+        assert_eq!(gateway.request(&[]).1, Action::Continue);
+        gateway.tick(1000);
+        let lost = gateway.take_dispatched().remove(0);
+        for _ in 0..patience {
+            gateway.tick(1000);
+        }
+        assert_eq!(gateway.take_dispatched().len(), 0);
+        gateway.tick(200);
+        assert_eq!(gateway.take_dispatched().len(), 1, "given up");
+        gateway.answer(ROOT, &lost, |_, _| secret("late", "r9"));
+        gateway.request(&[]);
+        let header = gateway.header("authorization");
+        assert_eq!(header.as_deref(), Some("Bearer <token>"));
+    }
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use vaultref_harness::{NginxOptions, Profile};
 
 use super::values::Values;
 use super::{Gateway, Harness, Kind, World, secrets, write_secret};
@@ -28,6 +29,7 @@ pub struct Plan {
     env: Vec<(String, String)>,
     has_daemon: bool,
     holds_answers: bool,
+    nginx: NginxOptions,
     resolver: Option<Address>,
     shows_log: bool,
     tally: Option<String>,
@@ -57,6 +59,7 @@ impl Plan {
             env: Vec::new(),
             has_daemon: true,
             holds_answers: false,
+            nginx: NginxOptions::kong(),
             resolver: None,
             shows_log: true,
             tally: None,
@@ -106,6 +109,13 @@ impl Plan {
     #[must_use]
     pub fn holding_answers(mut self) -> Self {
         self.holds_answers = true;
+        self
+    }
+
+    /// In the harness as nginx, another one than Kong 3.9.
+    #[must_use]
+    pub fn nginx(mut self, options: NginxOptions) -> Self {
+        self.nginx = options;
         self
     }
 
@@ -173,6 +183,9 @@ impl Plan {
                 let mut harness = Harness::setup(self.kind, self.workers as usize)?
                     .plugin(Harness::plugin(&filter))
                     .upstream("vaultref", self.resolver_address(&daemon).into());
+                if self.kind.is_nginx() {
+                    harness = harness.profile(Profile::Nginx(self.nginx.clone()));
+                }
                 if self.holds_answers {
                     harness = harness.hold_answers();
                 }

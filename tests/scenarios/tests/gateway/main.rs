@@ -5,9 +5,12 @@ mod bad_input;
 mod closed;
 mod faults;
 mod host_function;
+mod kong;
 mod leaks;
 mod life;
+mod reconfigured;
 mod rules;
+mod traps;
 mod values;
 
 /// Makes a test of each scenario in each kind of gateway.
