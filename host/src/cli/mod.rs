@@ -155,6 +155,7 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
         .with_default(LevelFilter::WARN)
         .with_target("vaultref", LevelFilter::TRACE)
         // They log what servers answer; what is worth knowing of it our own lines say.
+        .with_target("aws", LevelFilter::OFF)
         .with_target("rustify", LevelFilter::OFF)
         .with_target("vaultrs", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
