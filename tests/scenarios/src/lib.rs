@@ -11,6 +11,7 @@ pub mod client;
 pub mod daemon;
 pub mod envoy;
 pub mod load;
+pub mod moto;
 pub mod openbao;
 pub mod paths;
 pub mod ports;

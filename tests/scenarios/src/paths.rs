@@ -61,6 +61,17 @@ pub fn bao() -> Result<PathBuf> {
     tool("bao")
 }
 
+/// The folder of Python modules with moto, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn moto() -> Result<PathBuf> {
+    // The command beside it is made last.
+    tool("moto")?;
+    Ok(root().join(".tools/moto"))
+}
+
 /// The load generator, as `make` fetches it.
 ///
 /// # Errors
