@@ -58,11 +58,10 @@ impl Moto {
     ///
     /// When it is not installed, does not come up, or the address was taken.
     pub fn start_at(address: SocketAddr) -> Result<Self> {
-        let process = Program::new("moto", "python3".into())
+        let process = Program::new("moto", paths::moto_python()?)
             .args(["-c", include_str!("moto.py")])
             .args(["-H", &address.ip().to_string()])
             .args(["-p", &address.port().to_string()])
-            .env("PYTHONPATH", paths::moto()?)
             .env("OPERATOR", OPERATOR)
             .env("INITIAL_NO_AUTH_ACTION_COUNT", "0")
             .spawn()?;

@@ -61,15 +61,15 @@ pub fn bao() -> Result<PathBuf> {
     tool("bao")
 }
 
-/// The folder of Python modules with moto, as `make` fetches it.
+/// The Python that has moto, as `make` fetches it.
 ///
 /// # Errors
 ///
 /// When it is not installed.
-pub fn moto() -> Result<PathBuf> {
-    // The command beside it is made last.
+pub fn moto_python() -> Result<PathBuf> {
+    // Its command is made last.
     tool("moto")?;
-    Ok(root().join(".tools/moto"))
+    Ok(root().join(".tools/moto/bin/python"))
 }
 
 /// The load generator, as `make` fetches it.
