@@ -11,9 +11,9 @@ use aws_sdk_secretsmanager::Client;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::answer::{About, Refusal};
 use super::version::{Stage, Version};
-use super::{Given, Server};
+use super::{Given, SERVICE, Server};
+use crate::backend::amazon::answer::{About, Refusal};
 use crate::backend::{Object, ReadError, ReadErrorKind, Reading};
 
 /// The most that one call reads.
@@ -113,7 +113,7 @@ async fn all(client: Client, names: Vec<String>) -> Result<Answers, Refusal> {
             .set_next_token(token)
             .send()
             .await
-            .map_err(|error| Refusal::of(&error))?;
+            .map_err(|error| Refusal::of(SERVICE, &error))?;
         for entry in part.secret_values.unwrap_or_default() {
             if let Some(name) = entry.name.clone() {
                 let given = Given {
@@ -127,7 +127,7 @@ async fn all(client: Client, names: Vec<String>) -> Result<Answers, Refusal> {
         }
         for failed in part.errors.unwrap_or_default() {
             if let Some(name) = failed.secret_id {
-                let refusal = Refusal::of_code(failed.error_code.as_deref());
+                let refusal = Refusal::of_code(SERVICE, failed.error_code.as_deref());
                 answers.insert(name, Err(refusal.error));
             }
         }

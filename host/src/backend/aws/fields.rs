@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use super::login::Role;
+use crate::backend::amazon::credentials::Role;
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
 
@@ -78,11 +78,11 @@ pub(super) fn sts_endpoint(fields: &mut Fields) -> Result<Option<String>, Config
     node.as_ref().map(endpoint).transpose()
 }
 
-/// Takes `assume_role_arn` and `role_session_name`.
+/// Takes `assume_role_arn` and `role_session_name`. Gives the role's account beside it.
 ///
 /// # Errors
 /// They are none.
-pub(super) fn role(fields: &mut Fields) -> Result<Option<Role>, ConfigError> {
+pub(super) fn role(fields: &mut Fields) -> Result<Option<(Role, u64)>, ConfigError> {
     let session_name = match fields.take("role_session_name") {
         None => SESSION_NAME.to_owned(),
         Some(node) => session_name(&node)?,
@@ -93,11 +93,7 @@ pub(super) fn role(fields: &mut Fields) -> Result<Option<Role>, ConfigError> {
     let arn = node.text()?;
     let account = account_of_role(&arn)
         .ok_or_else(|| node.error("must be a role's ARN, as arn:aws:iam::ACCOUNT:role/NAME"))?;
-    Ok(Some(Role {
-        arn,
-        session_name,
-        account,
-    }))
+    Ok(Some((Role { arn, session_name }, account)))
 }
 
 fn region(text: &str) -> Result<String, &'static str> {

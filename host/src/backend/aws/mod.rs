@@ -16,27 +16,29 @@ use aws_sdk_secretsmanager::primitives::Blob;
 use futures::future::BoxFuture;
 use vaultref_contract::Secret;
 
+use super::amazon::answer::{About, Refusal};
+use super::amazon::credentials::Chain;
 use super::network::{self, Network};
 use super::session::{Login, Session};
 use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
-use answer::{About, Refusal, SERVICE};
 use batch::Batching;
 use login::Logins;
 use name::Name;
 
-mod answer;
 mod batch;
 mod fields;
 mod login;
 mod name;
 #[cfg(test)]
 mod tests;
-mod transport;
 mod version;
 
 use version::{Stage, Version};
+
+/// What errors call the service.
+const SERVICE: &str = "AWS Secrets Manager";
 
 pub(super) const KIND: Kind = Kind {
     name: "aws",
@@ -75,16 +77,19 @@ fn build(
         Err(_) if is_plain(&place.endpoint) => network.client(false)?,
         made => made?,
     };
+    let (role, account) = role.unzip();
     Ok(Arc::new(Server {
-        account: AtomicU64::new(role.as_ref().map_or(0, |role| role.account)),
+        account: AtomicU64::new(account.unwrap_or_default()),
         scope: place.scope(),
         logins: Logins {
-            region: place.region,
             endpoint: place.endpoint,
-            sts_endpoint,
-            role,
-            http,
-            environment: Arc::clone(environment),
+            chain: Chain {
+                region: place.region,
+                sts_endpoint,
+                role,
+                http,
+                environment: Arc::clone(environment),
+            },
         },
         session: Session::new(),
         batching: Batching::new(),
@@ -98,7 +103,7 @@ impl Backend for Server {
 
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
         let stage = Stage::numbered(asked.version)?;
-        let name = Name::parse(asked.resource, &self.logins.region)?;
+        let name = Name::parse(asked.resource, &self.logins.chain.region)?;
         let own = self.account.load(Ordering::Acquire);
         // Until the vault's account is known, an account that is claimed is kept to be held against
         // the answer.
@@ -141,7 +146,11 @@ impl Server {
                     Stage::Current => call,
                     Stage::Previous => call.version_stage("AWSPREVIOUS"),
                 };
-                async { call.send().await.map_err(|error| Refusal::of(&error)) }
+                async {
+                    call.send()
+                        .await
+                        .map_err(|error| Refusal::of(SERVICE, &error))
+                }
             })
             .await
             .map_err(|refusal| refusal.error)?;

@@ -4,27 +4,26 @@
 //! taken from where it may stand (a header, JSON, XML) and before the status, since services that
 //! speak this protocol do not agree on the latter.
 
-use aws_sdk_secretsmanager::config::http::HttpResponse;
-use aws_sdk_secretsmanager::error::SdkError;
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Headers;
 use http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use serde_json::Value;
 
 use crate::backend::{ReadError, ReadErrorKind, network};
 
-/// What errors call the service.
-pub(super) const SERVICE: &str = "AWS Secrets Manager";
-
 /// A call that came to nothing.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) error: ReadError,
-    pub(super) about: About,
+pub(crate) struct Refusal {
+    pub(crate) error: ReadError,
+    pub(crate) about: About,
 }
 
 /// What a refusal is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum About {
+pub(crate) enum About {
     /// Who asks: other credentials may be taken.
     Credentials,
     /// What was asked for, or the server as such.
@@ -35,24 +34,24 @@ pub(super) enum About {
 
 impl Refusal {
     /// What an error of the SDK means.
-    pub(super) fn of<E: std::error::Error + 'static>(error: &SdkError<E, HttpResponse>) -> Self {
+    pub(crate) fn of<E: Error + 'static>(who: &str, error: &SdkError<E, HttpResponse>) -> Self {
         match error {
             SdkError::ConstructionFailure(_) => about_object(ReadError::new(
                 ReadErrorKind::Unavailable,
-                "the request to AWS Secrets Manager cannot be made",
+                format!("the request to {who} cannot be made"),
             )),
-            SdkError::DispatchFailure(_) => about_object(network::unreachable(SERVICE, error)),
-            SdkError::ResponseError(answer) => Self::answered(SERVICE, answer.raw()),
-            SdkError::ServiceError(answer) => Self::answered(SERVICE, answer.raw()),
+            SdkError::DispatchFailure(_) => about_object(network::unreachable(who, error)),
+            SdkError::ResponseError(answer) => Self::answered(who, answer.raw()),
+            SdkError::ServiceError(answer) => Self::answered(who, answer.raw()),
             SdkError::TimeoutError(_) => {
-                about_object(ReadError::transient("AWS Secrets Manager does not answer"))
+                about_object(ReadError::transient(format!("{who} does not answer")))
             }
-            _ => about_object(network::unreadable(SERVICE)),
+            _ => about_object(network::unreadable(who)),
         }
     }
 
     /// What an answer means that is none of success, or cannot be read.
-    pub(super) fn answered(who: &str, answer: &HttpResponse) -> Self {
+    pub(crate) fn answered(who: &str, answer: &HttpResponse) -> Self {
         let headers = answer.headers();
         let body = answer.body().bytes().unwrap_or_default();
         if answer.status().is_success() {
@@ -63,8 +62,8 @@ impl Refusal {
     }
 
     /// What an error code means that comes alone, for one of several objects.
-    pub(super) fn of_code(code: Option<&str>) -> Self {
-        Self::coded(SERVICE, 400, &Headers::new(), code)
+    pub(crate) fn of_code(who: &str, code: Option<&str>) -> Self {
+        Self::coded(who, 400, &Headers::new(), code)
     }
 
     fn coded(who: &str, status: u16, headers: &Headers, code: Option<&str>) -> Self {
@@ -247,7 +246,7 @@ mod tests {
         for (name, value) in headers {
             answer.headers_mut().insert(*name, *value);
         }
-        Refusal::answered(SERVICE, &answer)
+        Refusal::answered("AWS", &answer)
     }
 
     #[test]

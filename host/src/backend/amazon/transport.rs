@@ -8,12 +8,13 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_secretsmanager::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_secretsmanager::config::{HttpClient, RuntimeComponents};
-use aws_sdk_secretsmanager::error::ConnectorError;
+use aws_config::timeout::TimeoutConfig;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use hyper::body::Bytes;
 use reqwest::Method;
@@ -25,9 +26,12 @@ use crate::backend::{ReadError, ReadErrorKind, network};
 /// The largest answer: twenty secrets of 64 KiB, each byte of which may be written as six.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
+/// For one call, where the vault's own timeout is longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The HTTP client as the SDK wants it.
 #[derive(Clone, Debug)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: reqwest::Client,
     /// For the whole exchange.
     timeout: Option<Duration>,
@@ -36,7 +40,7 @@ pub(super) struct Transport {
 
 impl Transport {
     /// A transport through this client.
-    pub(super) fn new(client: reqwest::Client) -> Self {
+    pub(crate) fn new(client: reqwest::Client) -> Self {
         Self {
             client,
             timeout: None,
@@ -45,7 +49,7 @@ impl Transport {
     }
 
     /// Why the last exchange gave nothing; none if it gave something.
-    pub(super) fn trouble(&self) -> Option<ReadError> {
+    pub(crate) fn trouble(&self) -> Option<ReadError> {
         let trouble = self.trouble.lock();
         // It is replaced whole, so what is there is good whoever panicked.
         trouble.unwrap_or_else(PoisonError::into_inner).clone()
@@ -119,6 +123,13 @@ impl HttpConnector for Transport {
         let transport = self.clone();
         HttpConnectorFuture::new(async move { transport.exchange(request).await })
     }
+}
+
+/// The bounds of a call, for every client of the SDK.
+pub(crate) fn call_timeout() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .operation_timeout(CALL_TIMEOUT)
+        .build()
 }
 
 /// The body in one piece that is wiped when it is dropped.
