@@ -17,6 +17,8 @@ use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 #[cfg(feature = "aws")]
+pub(crate) mod amazon;
+#[cfg(feature = "aws")]
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;

@@ -14,6 +14,7 @@ pub mod envoy;
 pub mod front;
 pub mod gate;
 pub mod load;
+pub mod moto;
 pub mod openbao;
 pub mod paths;
 pub mod ports;
