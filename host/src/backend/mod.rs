@@ -16,6 +16,8 @@ use vaultref_contract::wire::FailureKind;
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
+#[cfg(feature = "amazon")]
+pub(crate) mod amazon;
 #[cfg(feature = "aws")]
 mod aws;
 #[cfg(feature = "azure")]

@@ -153,7 +153,9 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
         .unwrap_or_else(|| EnvFilter::new(usual));
     let bound = Targets::new()
         .with_default(LevelFilter::WARN)
-        .with_target("vaultref", LevelFilter::TRACE);
+        .with_target("vaultref", LevelFilter::TRACE)
+        // They log what servers answer; what is worth knowing of it our own lines say.
+        .with_target("aws", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod envoy;
 pub mod front;
 pub mod load;
+pub mod moto;
 pub mod openbao;
 pub mod paths;
 pub mod ports;

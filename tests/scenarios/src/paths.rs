@@ -61,6 +61,17 @@ pub fn bao() -> Result<PathBuf> {
     tool("bao")
 }
 
+/// The Python that has moto, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn moto_python() -> Result<PathBuf> {
+    // Its command is made last.
+    tool("moto")?;
+    Ok(root().join(".tools/moto/bin/python"))
+}
+
 /// The load generator, as `make` fetches it.
 ///
 /// # Errors
