@@ -83,7 +83,7 @@ pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, Confi
 }
 
 /// The fields of a text, for tests of what reads them.
-#[cfg(test)]
+#[cfg(all(test, feature = "hcv"))]
 pub(crate) fn fields(text: &str) -> Fields {
     let document = serde_yaml_ng::from_str(text).expect("YAML");
     Node::root(document).fields().expect("a mapping")
