@@ -16,7 +16,7 @@ use vaultref_contract::wire::FailureKind;
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "amazon")]
 pub(crate) mod amazon;
 #[cfg(feature = "aws")]
 mod aws;

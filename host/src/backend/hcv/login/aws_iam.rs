@@ -10,9 +10,9 @@ use futures::future::BoxFuture;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-use super::aws_credentials::Source;
 use super::outside::Outside;
-use super::{Method, Proof, Surroundings, Way, login_path, required, text};
+use super::{Method, Proof, Surroundings, Way, aws_credentials, login_path, required, text};
+use crate::backend::amazon::credentials::Chain;
 use crate::backend::hcv::server::Server;
 use crate::backend::{ReadError, ReadErrorKind, network};
 use crate::config::{ConfigError, Fields, Node};
@@ -39,7 +39,7 @@ struct Iam {
     region: String,
     /// What is signed for.
     endpoint: Url,
-    credentials: Source,
+    credentials: Chain,
     outside: Outside,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn take(fields: &mut Fields, around: &Surroundings<'_>) -> Result<Way
         None => usual_endpoint(&region)
             .ok_or_else(|| fields.error("there is no STS endpoint for the region"))?,
     };
-    let credentials = Source::take(fields, around.environment, &region, &endpoint)?;
+    let credentials = aws_credentials::take(fields, around, &region, &endpoint)?;
     Ok(Way::Method(Box::new(Iam {
         path,
         role,

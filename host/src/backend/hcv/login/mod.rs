@@ -68,7 +68,7 @@ pub(super) struct Surroundings<'a> {
     /// The vault is reached over TLS.
     pub(super) tls: bool,
     pub(super) network: Arc<Network>,
-    pub(super) environment: &'a Environment,
+    pub(super) environment: &'a Arc<Environment>,
     pub(super) outside: &'a Outside,
 }
 
