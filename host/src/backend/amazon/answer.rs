@@ -19,6 +19,8 @@ use crate::backend::{ReadError, ReadErrorKind, network};
 pub(crate) struct Refusal {
     pub(crate) error: ReadError,
     pub(crate) about: About,
+    /// AWS itself says so, by a code that is known, and not only a status.
+    pub(crate) is_coded: bool,
 }
 
 /// What a refusal is about.
@@ -83,6 +85,7 @@ impl Refusal {
                 Meaning::NoSuchCall => About::Operation,
                 _ => About::Object,
             },
+            is_coded: true,
         }
     }
 }
@@ -91,6 +94,7 @@ fn about_object(error: ReadError) -> Refusal {
     Refusal {
         error,
         about: About::Object,
+        is_coded: false,
     }
 }
 

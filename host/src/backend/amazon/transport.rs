@@ -170,11 +170,13 @@ fn other(problem: &'static str) -> ConnectorError {
 /// What it means for credentials that a source of them answers so.
 fn not_given(who: &str, answer: &HttpResponse) -> ReadError {
     let status = answer.status().as_u16();
-    let mut error = Refusal::answered(who, answer).error;
-    let is_refused = (400..500).contains(&status) && !error.transient;
-    if is_refused && error.kind != ReadErrorKind::Denied {
+    let refusal = Refusal::answered(who, answer);
+    let mut error = refusal.error;
+    if (400..500).contains(&status) && !error.transient {
         error.kind = ReadErrorKind::Denied;
-        error.cause = format!("{who} answers {status}: it gives no credentials").into();
+        if !refusal.is_coded {
+            error.cause = format!("{who} answers {status}: it gives no credentials").into();
+        }
     }
     error
 }

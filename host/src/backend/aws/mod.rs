@@ -188,6 +188,7 @@ impl Server {
         self.session.current(login).await.map_err(|error| Refusal {
             error,
             about: About::Credentials,
+            is_coded: false,
         })
     }
 
