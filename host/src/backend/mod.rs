@@ -22,6 +22,8 @@ mod aws;
 mod azure;
 #[cfg(feature = "conjur")]
 mod conjur;
+#[cfg(any(feature = "conjur", feature = "gcp"))]
+pub(crate) mod endpoint;
 #[cfg(feature = "env")]
 mod env;
 #[cfg(feature = "fs")]

@@ -9,12 +9,16 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::redirect;
+use reqwest::{Response, redirect};
 use vaultref_contract::Secret;
+use zeroize::Zeroizing;
 
 use super::{ReadError, ReadErrorKind};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
+
+/// The largest answer that is taken, in bytes: several secrets at once, each in base64.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// How the servers of one vault are reached.
 #[derive(Debug)]
@@ -201,13 +205,48 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     date.duration_since(now).ok()
 }
 
+/// The body of an answer, in memory that is wiped.
+pub(crate) async fn body(
+    who: &str,
+    response: &mut Response,
+) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let announced = response.content_length().unwrap_or_default();
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    let mut body = Zeroizing::new(Vec::with_capacity(announced.min(MAX_ANSWER_BYTES)));
+    loop {
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|error| {
+            ReadError::transient(format!("{who} broke off its answer: {}", root(&error)))
+        })?;
+        let Some(chunk) = chunk else {
+            return Ok(body);
+        };
+        let length = body.len() + chunk.len();
+        if length > MAX_ANSWER_BYTES {
+            return Err(unreadable(who));
+        }
+        if length > body.capacity() {
+            // A vector that grows by itself leaves what it held behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(length * 2));
+            larger.extend_from_slice(&body);
+            body = larger;
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
 /// Why a request got no answer.
 pub(crate) fn unreachable(who: &str, error: &(dyn Error + 'static)) -> ReadError {
+    ReadError::transient(format!("{who} cannot be reached: {}", root(error)))
+}
+
+/// The error at the bottom: the others name the address again, or nothing.
+fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    ReadError::transient(format!("{who} cannot be reached: {cause}"))
+    cause
 }
 
 /// An answer that is none of such a server.
