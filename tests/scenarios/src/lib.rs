@@ -8,13 +8,16 @@
 //! fixed time and hopes.
 
 pub mod client;
+pub mod conjur;
 pub mod daemon;
+pub mod drongo;
 pub mod envoy;
 pub mod load;
 pub mod openbao;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod service_account;
 pub mod upstream;
 pub mod wait;
 pub mod world;

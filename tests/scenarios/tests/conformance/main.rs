@@ -2,4 +2,7 @@
 //! kind of answer. Each backend has a file here with its [`kit::Fixture`]; where a real server
 //! written by others can be had, it is that.
 
+mod conjur;
+mod gcp;
 mod kit;
+mod vault;
