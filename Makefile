@@ -34,7 +34,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help demo demo-envoy test bench lint fuzz wasm build guests
+.PHONY: help demo demo-envoy test bench soak lint fuzz wasm build guests
 # Cargo has its own parallelism, and the targets share its target folder.
 .NOTPARALLEL:
 
@@ -66,6 +66,12 @@ bench: wasm guests ## what the filter costs a request in Envoy, beside its peers
 	scripts/install-tools envoy wrk
 	$(PROGRAMS)
 	"$(TARGET_DIR)/debug/bench" $(BENCH_ARGS)
+
+soak: wasm ## ten minutes of load with rotations and a daemon that is killed (SOAK_ARGS=--help)
+	$(call say,soak: Envoy under load while the secret changes; ten minutes)
+	scripts/install-tools envoy bao wrk
+	$(PROGRAMS)
+	"$(TARGET_DIR)/debug/soak" $(SOAK_ARGS)
 
 lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	$(call say,lint: format)

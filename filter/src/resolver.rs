@@ -12,7 +12,7 @@ use vaultref_contract::wire::{
     RESOLVE_PATH, RefusalKind, ReplyError, ResolveRequest, decode_reply,
 };
 
-use crate::compile::{Resolver, Target};
+use crate::compile::{Kind, Resolver, Target};
 use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
 
@@ -21,7 +21,7 @@ const PERIOD: Age = SECOND;
 /// How soon it is asked again after a failure, for the first [`QUICK_RETRIES`] times.
 const QUICK: Age = 200 * MILLISECOND;
 const QUICK_RETRIES: u32 = 5;
-/// Added to the timeout before a call whose callback did not come is given up.
+/// Added to what a call may take before one whose callback did not come is given up.
 pub(crate) const SLACK: Age = SECOND;
 
 /// Keeps the references of one resolver up to date.
@@ -108,6 +108,11 @@ impl Poller {
         !self.flights.is_empty()
     }
 
+    /// Whether the last that was heard of the resolver is that it cannot be asked.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Whether a call of the poll has this token.
     pub(crate) fn has(&self, token: u32) -> bool {
         self.flights.iter().any(|flight| flight.token == token)
@@ -120,7 +125,7 @@ impl Poller {
     }
 
     /// Does what is due: gives up calls that are lost, and asks for everything when it is time.
-    pub(crate) fn tick(&mut self, host: &impl Host, age: Age) {
+    pub(crate) fn tick(&mut self, host: &impl Host, kind: Kind, age: Age) {
         let waiting = self.flights.len();
         self.flights.retain(|flight| flight.give_up > age);
         if self.flights.len() < waiting {
@@ -149,11 +154,11 @@ impl Poller {
                                 self.forget(token);
                                 continue;
                             }
-                            let timeout = self.resolver.timeout_age();
+                            let patience = self.resolver.patience(kind);
                             self.flights.push(Flight {
                                 token,
                                 questions,
-                                give_up: age.saturating_add(timeout).saturating_add(SLACK),
+                                give_up: age.saturating_add(patience).saturating_add(SLACK),
                             });
                         }
                         Err(status) => {
@@ -363,7 +368,7 @@ fn message(table: &Table, questions: &[Question], wait_ms: u32) -> Vec<u8> {
     let references = questions.iter().map(|question| {
         let entry = table.get(question.id);
         entry
-            .map(|entry| entry.asked.text.clone())
+            .map(|entry| String::from(&*entry.asked.text))
             .unwrap_or_default()
     });
     let request = ResolveRequest {

@@ -4,6 +4,7 @@
 //! configuration has changed, can never put one secret in another's place.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use vaultref_contract::Secret;
 use vaultref_contract::wire::{Failure, FailureKind, Outcome, Revision};
@@ -123,7 +124,7 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Table {
     entries: BTreeMap<EntryId, Entry>,
-    by_text: BTreeMap<String, EntryId>,
+    by_text: BTreeMap<Rc<str>, EntryId>,
 }
 
 impl Table {
@@ -141,7 +142,7 @@ impl Table {
             version: 1,
         };
         self.entries.insert(id, entry);
-        self.by_text.insert(asked.text.clone(), id);
+        self.by_text.insert(Rc::clone(&asked.text), id);
         id
     }
 

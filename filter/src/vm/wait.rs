@@ -10,7 +10,7 @@ use crate::compile::{Kind, Resolver, Rule, Target};
 use crate::request::{self, Field};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
-use crate::table::EntryId;
+use crate::table::{Age, EntryId};
 use crate::waiting::{Call, MAX_WAITING, Waiting};
 
 /// What a request needs, taken out of its root so that the VM can be changed meanwhile.
@@ -41,7 +41,7 @@ impl<H: Host> Vm<H> {
 
     /// The host's function answers at once; the request waits only for what is pending.
     fn wait_for_host(&mut self, context: u32, needs: Needs, resolver: &Resolver) -> Action {
-        let age = self.clock.age;
+        let age = self.clock.age();
         let Some(poller) = self
             .pollers
             .iter_mut()
@@ -85,17 +85,15 @@ impl<H: Host> Vm<H> {
             Err(error) => return self.cannot_write(&needs.rule, error),
         };
         let calls = self.call_for(&needs, upstream);
-        // nginx applies the timeout to connecting, sending and reading each, and wakes the request
-        // itself; the record must outlive that.
-        let patience = match self.kind {
-            Kind::Envoy => resolver.timeout_age(),
-            Kind::Nginx => resolver.timeout_age().saturating_mul(4),
+        // nginx wakes the request without asking, so its record must be there however late that is;
+        // it also says when the request is gone.
+        let deadline = match self.kind {
+            Kind::Envoy => {
+                let patience = resolver.patience(self.kind).saturating_add(SLACK);
+                self.clock.age().saturating_add(patience)
+            }
+            Kind::Nginx => Age::MAX,
         };
-        let deadline = self
-            .clock
-            .age
-            .saturating_add(patience)
-            .saturating_add(SLACK);
         let waiting = Waiting {
             context,
             poller: needs.poller,
@@ -193,7 +191,7 @@ impl<H: Host> Vm<H> {
     /// Takes the answer to a call of a waiting request; when it was the last one, the request goes
     /// on.
     pub(super) fn take_answer(&mut self, at: usize, token: u32, answer: Answer) {
-        let age = self.clock.age;
+        let age = self.clock.age();
         let Some(waiting) = self.waiting.get_mut(at) else {
             return;
         };
@@ -248,7 +246,7 @@ impl<H: Host> Vm<H> {
 
     /// Asks the host's function again for what waiting requests lack.
     fn ask_host_for_waiting(&mut self) {
-        let age = self.clock.age;
+        let age = self.clock.age();
         for poller in &mut self.pollers {
             if poller.resolver.target != Target::HostFunction {
                 continue;
@@ -269,7 +267,7 @@ impl<H: Host> Vm<H> {
     /// Takes out the requests that wait for no call and have what they need, and those that have
     /// waited long enough.
     fn take_due(&mut self) -> Vec<Waiting> {
-        let age = self.clock.age;
+        let age = self.clock.age();
         let mut due = Vec::new();
         let mut at = 0;
         while let Some(waiting) = self.waiting.get(at) {
@@ -279,10 +277,7 @@ impl<H: Host> Vm<H> {
                 .find(|poller| poller.id == waiting.poller);
             let decided = waiting.calls.is_empty()
                 && poller.is_none_or(|poller| !poller.table.is_any_undecided(&waiting.entries));
-            // nginx wakes it without asking, so its record must be there however late that is; it
-            // also says when the request is gone.
-            let is_over = age >= waiting.deadline && self.kind == Kind::Envoy;
-            if decided || is_over {
+            if decided || age >= waiting.deadline {
                 due.push(self.waiting.swap_remove(at));
             } else {
                 at = at.saturating_add(1);

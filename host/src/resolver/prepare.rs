@@ -13,13 +13,14 @@ impl Resolver {
     /// there was something to do. (That no vault needs itself was checked with the configuration.)
     pub(super) fn prepare<'a>(&'a self, references: &'a [String]) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            if !self.0.vaults.have_dependents() {
+            let known = self.vaults();
+            if !known.have_dependents() {
                 return false;
             }
             let mut vaults: Vec<&Vault> = references
                 .iter()
                 .filter_map(|text| Reference::parse(text).ok())
-                .filter_map(|reference| self.0.vaults.find(reference.vault()))
+                .filter_map(|reference| known.find(reference.vault()))
                 .map(|vault| &**vault)
                 .filter(|vault| vault.as_dependent().is_some())
                 .collect();
@@ -53,3 +54,6 @@ impl Resolver {
         dependent.make(&values);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,14 @@
 //! look. Waiting is always for an event, with a deadline; nothing sleeps for a
 //! fixed time and hopes.
 
+pub mod certificates;
 pub mod client;
 pub mod conjur;
 pub mod daemon;
 pub mod drongo;
 pub mod envoy;
+pub mod front;
+pub mod gate;
 pub mod load;
 pub mod openbao;
 pub mod paths;

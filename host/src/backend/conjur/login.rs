@@ -95,13 +95,13 @@ impl Account {
             .post(format!("{endpoint}/authn/{account}/{login}/authenticate"))
             .header(ACCEPT_ENCODING, "base64")
             .header(CONTENT_TYPE, "text/plain")
-            .body(self.api_key.expose().to_vec())
+            .body(network::wiped(self.api_key.duplicate()))
             .send()
             .await;
-        let mut answer = answer.map_err(|error| network::unreachable(SERVER, &error))?;
+        let answer = answer.map_err(|error| network::unreachable(SERVER, &error))?;
         let code = answer.status().as_u16();
         match code {
-            200 => token(&network::body(SERVER, &mut answer).await?),
+            200 => token(&network::body(SERVER, answer).await?),
             400 | 401 | 403 | 404 => Err(ReadError::new(
                 ReadErrorKind::Denied,
                 format!(
@@ -114,8 +114,8 @@ impl Account {
 }
 
 /// The token as it goes into a header: in base64, which an older server leaves to us.
-fn token(body: &[u8]) -> Result<Secret, ReadError> {
-    let body = body.trim_ascii();
+fn token(body: &Secret) -> Result<Secret, ReadError> {
+    let body = body.expose().trim_ascii();
     if body.starts_with(b"{") {
         return Ok(Secret::from(STANDARD.encode(body)));
     }

@@ -167,11 +167,11 @@ impl Conjur {
         if let Some(version) = object.version {
             url.push_str(&format!("?version={version}"));
         }
-        let mut answer = self.ask(|| self.http.get(&url)).await?;
+        let answer = self.ask(|| self.http.get(&url)).await?;
         match answer.status() {
             StatusCode::OK => {
-                let mut body = network::body(SERVER, &mut answer).await?;
-                Ok(Reading::new(Secret::new(std::mem::take(&mut *body))))
+                let body = network::body(SERVER, answer).await?;
+                Ok(Reading::new(body))
             }
             StatusCode::NOT_FOUND => Err(ReadError::new(
                 ReadErrorKind::NotFound,
@@ -238,7 +238,7 @@ impl Conjur {
             encoded(&ids.join(","))
         );
         let request = || self.http.get(&url).header(ACCEPT_ENCODING, "base64");
-        let mut answer = self.ask(request).await?;
+        let answer = self.ask(request).await?;
         let status = answer.status();
         let stands = matches!(
             status,
@@ -254,8 +254,8 @@ impl Conjur {
         let encoding = answer.headers().get(CONTENT_ENCODING);
         let is_base64 =
             encoding.is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"base64"));
-        let body = network::body(SERVER, &mut answer).await?;
-        let document = serde_json::from_slice(&body).map(Wiped);
+        let body = network::body(SERVER, answer).await?;
+        let document = serde_json::from_slice(body.expose()).map(Wiped);
         let document = document.map_err(|_| network::unreadable(SERVER))?;
         if !document.0.is_object() {
             return Err(network::unreadable(SERVER));

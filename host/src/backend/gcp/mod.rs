@@ -60,8 +60,8 @@ fn build(
         Some(node) => format!("locations/{}/", location_name(&node)?),
     };
     let network = Network::take(fields, environment)?;
-    let credentials = Credentials::take(environment)?;
-    let http = network.client(endpoint.is_tls() || credentials.is_tls())?;
+    let credentials = Credentials::take(environment, &network)?;
+    let http = network.client(endpoint.is_tls())?;
     Ok(Arc::new(Manager {
         client: SecretManagerService::from_stub(Transport::new(http, endpoint, credentials)),
         parent: format!("projects/{project}/{within}secrets/"),

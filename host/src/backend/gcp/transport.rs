@@ -15,6 +15,7 @@ use google_cloud_secretmanager_v1::model::{
 use google_cloud_secretmanager_v1::stub;
 use reqwest::StatusCode;
 use serde::Deserialize;
+use vaultref_contract::Secret;
 
 use super::credentials::Credentials;
 use crate::backend::endpoint::Endpoint;
@@ -46,25 +47,38 @@ impl Transport {
         name: &str,
     ) -> std::result::Result<AccessSecretVersionResponse, ReadError> {
         let url = format!("{}/v1/{name}:access", self.endpoint);
-        let mut login = self.credentials.current(&self.http).await?;
+        let mut login = self.credentials.current().await?;
         let mut answer = self.send(&url, &login.token).await?;
         if answer.status() == StatusCode::UNAUTHORIZED && self.credentials.forget(&login).await {
-            login = self.credentials.current(&self.http).await?;
+            login = self.credentials.current().await?;
             answer = self.send(&url, &login.token).await?;
         }
-        let status = answer.status();
-        let body = network::body(SERVER, &mut answer).await;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = network::body(SERVER, answer).await;
         if status.is_success() {
-            return serde_json::from_slice(&body?).map_err(|_| network::unreadable(SERVER));
+            let parsed = serde_json::from_slice(body?.expose());
+            return parsed.map_err(|_| network::unreadable(SERVER));
         }
         // Why is said in the body; without it the status will do.
-        Err(refusal(&answer, &body.unwrap_or_default()))
+        let said = body.ok().and_then(|body| reason(&body));
+        Err(match (status.as_u16(), said.as_deref()) {
+            // Also what becomes of a version whose own encryption key is taken away.
+            (400, Some("FAILED_PRECONDITION")) => ReadError::new(
+                ReadErrorKind::NotFound,
+                "the version is disabled or destroyed",
+            ),
+            (404, _) => ReadError::new(
+                ReadErrorKind::NotFound,
+                "Secret Manager answers 404: no such secret, version or project",
+            ),
+            (code, _) => network::status(SERVER, code, &headers),
+        })
     }
 
     async fn send(
         &self,
         url: &str,
-        token: &vaultref_contract::Secret,
+        token: &Secret,
     ) -> std::result::Result<reqwest::Response, ReadError> {
         let request = self.credentials.authorize(self.http.get(url), token)?;
         let answer = request.send().await;
@@ -115,20 +129,7 @@ struct Status {
     status: String,
 }
 
-fn refusal(answer: &reqwest::Response, body: &[u8]) -> ReadError {
-    let code = answer.status().as_u16();
-    let said = serde_json::from_slice(body);
-    let said = said.map_or_else(|_| String::new(), |said: Refusal| said.error.status);
-    match (code, said.as_str()) {
-        // Also what has become of a version whose own encryption key was taken away.
-        (400, "FAILED_PRECONDITION") => ReadError::new(
-            ReadErrorKind::NotFound,
-            "the version is disabled or destroyed",
-        ),
-        (404, _) => ReadError::new(
-            ReadErrorKind::NotFound,
-            "Secret Manager answers 404: no such secret, version or project",
-        ),
-        _ => network::status(SERVER, code, answer.headers()),
-    }
+fn reason(body: &Secret) -> Option<String> {
+    let refusal: Refusal = serde_json::from_slice(body.expose()).ok()?;
+    Some(refusal.error.status)
 }

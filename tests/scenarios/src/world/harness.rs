@@ -72,6 +72,16 @@ impl Harness {
         self.finish(stream)
     }
 
+    /// Sends a request to this worker and waits for what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing becomes of it.
+    pub fn send_to(&mut self, worker: usize, request: &Request) -> Result<Seen> {
+        let stream = self.gateway.request(worker, request.into());
+        self.finish(stream)
+    }
+
     /// Sends a request to the next worker and lets it go as far as it goes.
     pub fn begin(&mut self, request: &Request) -> StreamId {
         let worker = self.next;

@@ -3,20 +3,21 @@
 use anyhow::Result;
 use serde_json::json;
 use vaultref_scenarios::conjur::{ACCOUNT, Conjur, LOGIN};
+use vaultref_scenarios::upstream::Reply;
 
-use crate::kit::{Abilities, Config, Fixture, Server};
-use crate::vault::{self, Vault};
+use crate::kit::{Abilities, Config, Fixture, Server, SideTalk};
+use crate::vault;
 
 mod client;
 mod reads;
 
 /// A vault of the stand-in.
-pub struct Stand {
+struct Stand {
     conjur: Conjur,
 }
 
 /// With a server of its own.
-pub fn fixture() -> Result<Stand> {
+fn fixture() -> Result<Stand> {
     Ok(Stand {
         conjur: Conjur::start()?,
     })
@@ -70,26 +71,23 @@ impl Fixture for Stand {
         self.conjur.forbid(name);
         Ok(true)
     }
+
+    fn side_talk(&self) -> SideTalk {
+        Box::new(|request| {
+            let is_login = request.path.ends_with("/authenticate");
+            is_login.then(|| Reply::status(200).body("dG9rZW4="))
+        })
+    }
+
+    fn good_answer(&self, _name: &str, content: &[u8]) -> Option<Reply> {
+        let reply = Reply::status(200).header("content-type", "application/octet-stream");
+        Some(reply.body(content))
+    }
+
+    /// A variable is what it is.
+    fn any_body_is_good(&self) -> bool {
+        true
+    }
 }
 
-#[test]
-fn a_vault_reads_what_the_fixture_has_put() -> Result<()> {
-    let mut fixture = fixture()?;
-    assert_eq!(fixture.put("a/ключ x", b"\xff\0")?, Some(1));
-    assert_eq!(fixture.put("a/ключ x", b"two")?, Some(2));
-    fixture.forbid("b")?;
-    let vault = Vault::new(fixture.backend(), fixture.config());
-    assert_eq!(vault.get("a/ключ x/#1"), Ok(b"\xff\0".to_vec()));
-    assert_eq!(vault.get("a%2Fключ x"), Ok(b"two".to_vec()));
-    assert_eq!(
-        vault.get("b"),
-        Err(vaultref_contract::wire::FailureKind::Denied)
-    );
-    fixture.delete("a/ключ x")?;
-    let vault = Vault::new(fixture.backend(), fixture.config());
-    assert_eq!(
-        vault.get("a%2Fключ x"),
-        Err(vaultref_contract::wire::FailureKind::NotFound)
-    );
-    Ok(())
-}
+every_row!(stand: fixture());

@@ -3,19 +3,38 @@
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use vaultref_contract::Secret;
 use zeroize::Zeroizing;
 
 use super::Token;
+use crate::backend::endpoint::encoded;
 use crate::backend::{ReadError, ReadErrorKind, network};
 use crate::value::Wiped;
 
 /// An answer's headers and body.
 pub(super) struct Answer {
     pub(super) headers: HeaderMap,
-    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) body: Secret,
+}
+
+/// Puts a form into a request.
+pub(super) fn form(request: RequestBuilder, pairs: &[(&str, &str)]) -> RequestBuilder {
+    let length = |(name, value): &(&str, &str)| name.len() + 3 * value.len() + 2;
+    // Room for all, since a text that grows leaves what it held behind.
+    let mut form = String::with_capacity(pairs.iter().map(length).sum());
+    for (name, value) in pairs {
+        if !form.is_empty() {
+            form.push('&');
+        }
+        form.push_str(name);
+        form.push('=');
+        form.push_str(&Zeroizing::new(encoded(value)));
+    }
+    request
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(network::wiped(Secret::from(form)))
 }
 
 /// Sends it, once.
@@ -24,13 +43,13 @@ pub(super) struct Answer {
 /// The server cannot be reached, or says no.
 pub(super) async fn send(who: &str, request: RequestBuilder) -> Result<Answer, ReadError> {
     let answer = request.send().await;
-    let mut answer = answer.map_err(|error| network::unreachable(who, &error))?;
+    let answer = answer.map_err(|error| network::unreachable(who, &error))?;
     let code = answer.status().as_u16();
     let headers = answer.headers().clone();
     match code {
         200..=299 => Ok(Answer {
             headers,
-            body: network::body(who, &mut answer).await?,
+            body: network::body(who, answer).await?,
         }),
         // What a server of tokens does not find is whoever asks for one.
         400 | 401 | 403 | 404 => Err(ReadError::new(
@@ -65,7 +84,7 @@ impl Answer {
     }
 
     fn parsed(&self, who: &str) -> Result<Wiped, ReadError> {
-        let parsed = serde_json::from_slice(&self.body);
+        let parsed = serde_json::from_slice(self.body.expose());
         parsed.map(Wiped).map_err(|_| network::unreadable(who))
     }
 }

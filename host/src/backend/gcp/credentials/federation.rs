@@ -9,11 +9,10 @@
 use std::time::Duration;
 
 use google_cloud_auth::credentials::external_account;
-use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Url};
 use serde_json::json;
 use vaultref_contract::Secret;
-use zeroize::Zeroizing;
 
 use super::document::Document;
 use super::exchange::{self, Answer};
@@ -72,14 +71,7 @@ impl Federation {
         })
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        match self {
-            Self::ByLibrary(_) => false,
-            Self::Exchanged(exchange) => exchange.is_tls(),
-        }
-    }
-
-    pub(super) async fn token(&self, http: &reqwest::Client) -> Result<Token, ReadError> {
+    pub(super) async fn token(&self, http: &Client) -> Result<Token, ReadError> {
         match self {
             Self::ByLibrary(document) => by_library(document).await,
             Self::Exchanged(exchange) => exchange.token(http).await,
@@ -124,13 +116,7 @@ impl Exchange {
         }))
     }
 
-    fn is_tls(&self) -> bool {
-        self.url.is_tls()
-            || self.target.as_ref().is_some_and(Target::is_tls)
-            || matches!(&self.subject.place, Place::Url(url, _) if url.scheme() == "https")
-    }
-
-    async fn token(&self, http: &reqwest::Client) -> Result<Token, ReadError> {
+    async fn token(&self, http: &Client) -> Result<Token, ReadError> {
         let subject = self.subject.token(http).await?;
         let subject = subject.expose_text().unwrap_or_default();
         let scope = if self.target.is_some() {
@@ -156,7 +142,7 @@ impl Exchange {
         let project = self.user_project.as_ref().filter(|_| self.client.is_none());
         let options = project.map(|project| json!({ "userProject": project }).to_string());
         form.extend(options.iter().map(|options| ("options", options.as_str())));
-        let mut request = http.post(self.url.to_string()).form(&form);
+        let mut request = exchange::form(http.post(self.url.to_string()), &form);
         if let Some((id, secret)) = &self.client {
             request = request.basic_auth(id, secret.expose_text());
         }
@@ -190,7 +176,7 @@ impl Subject {
     }
 
     /// Read anew each time: whoever puts it there changes it.
-    async fn token(&self, http: &reqwest::Client) -> Result<Secret, ReadError> {
+    async fn token(&self, http: &Client) -> Result<Secret, ReadError> {
         let answer = match &self.place {
             Place::File(file) => {
                 let content = tokio::fs::read(file).await.map_err(|error| {
@@ -199,7 +185,7 @@ impl Subject {
                 })?;
                 Answer {
                     headers: HeaderMap::new(),
-                    body: Zeroizing::new(content),
+                    body: Secret::new(content),
                 }
             }
             Place::Url(url, headers) => {
@@ -209,7 +195,7 @@ impl Subject {
         };
         match &self.field {
             Some(field) => answer.text(PROVIDER, field),
-            None => Ok(Secret::new(answer.body.trim_ascii().to_vec())),
+            None => Ok(Secret::new(answer.body.expose().trim_ascii().to_vec())),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use reqwest::Client;
 use reqwest::header::AUTHORIZATION;
 use serde_json::json;
 use vaultref_contract::Secret;
@@ -34,16 +35,8 @@ impl Target {
         }
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.url.is_tls()
-    }
-
     /// Its token, asked for with one of ours.
-    pub(super) async fn token(
-        &self,
-        http: &reqwest::Client,
-        own: &Secret,
-    ) -> Result<Token, ReadError> {
+    pub(super) async fn token(&self, http: &Client, own: &Secret) -> Result<Token, ReadError> {
         let mut wanted = json!({
             "scope": [SCOPE],
             "lifetime": format!("{}s", self.life.as_secs()),
@@ -82,11 +75,7 @@ impl Impersonation {
         })
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.source.is_tls() || self.target.is_tls()
-    }
-
-    pub(super) async fn token(&self, http: &reqwest::Client) -> Result<Token, ReadError> {
+    pub(super) async fn token(&self, http: &Client) -> Result<Token, ReadError> {
         // (In a box, since a source may be one of these.)
         let own = Box::pin(self.source.token(http, Purpose::Impersonation)).await?;
         self.target.token(http, &own.value).await

@@ -1,6 +1,7 @@
 //! The metadata server of a machine, which also is how a workload of GKE gets the token of its own
 //! service account (<https://cloud.google.com/compute/docs/access/authenticate-workloads>).
 
+use reqwest::Client;
 use reqwest::header::HeaderName;
 
 use super::{Token, exchange};
@@ -39,7 +40,7 @@ impl Metadata {
         })
     }
 
-    pub(super) async fn token(&self, http: &reqwest::Client) -> Result<Token, ReadError> {
+    pub(super) async fn token(&self, http: &Client) -> Result<Token, ReadError> {
         let request = http.get(&self.url).header(FLAVOR, "Google");
         let answer = exchange::send(WHO, request).await.map_err(|error| {
             if error.kind != ReadErrorKind::Unavailable {

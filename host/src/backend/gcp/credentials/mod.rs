@@ -14,11 +14,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder};
 use vaultref_contract::Secret;
 use zeroize::Zeroizing;
 
+use crate::backend::network::Network;
 use crate::backend::session::{Login, Session};
 use crate::backend::{ReadError, network};
 use crate::config::ConfigError;
@@ -49,6 +50,8 @@ const QUOTA_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project")
 pub(super) struct Credentials {
     source: Source,
     quota_project: Option<HeaderValue>,
+    /// For the servers that give tokens.
+    http: Client,
     session: Session<Secret>,
 }
 
@@ -79,37 +82,42 @@ impl Credentials {
     ///
     /// # Errors
     /// They are none, or of a kind that cannot be used.
-    pub(super) fn take(environment: &Environment) -> Result<Self, ConfigError> {
+    pub(super) fn take(environment: &Environment, network: &Network) -> Result<Self, ConfigError> {
         let Some((place, text)) = given(environment)? else {
-            return Ok(Self {
-                source: Source::Metadata(Metadata::of(environment)?),
-                quota_project: quota_project(None, environment)?,
-                session: Session::new(),
-            });
+            let source = Source::Metadata(Metadata::of(environment)?);
+            return Self::new(source, quota_project(None, environment)?, network);
         };
         let wrong = || ConfigError::new(&place, "is not JSON");
         let value = serde_json::from_slice(text.expose()).map_err(|_| wrong())?;
         let value = Wiped(value);
         let document = Document::new(&place, &value.0)?;
+        let quota_project = quota_project(Some(&document), environment)?;
+        Self::new(Source::read(&document)?, quota_project, network)
+    }
+
+    fn new(
+        source: Source,
+        quota_project: Option<HeaderValue>,
+        network: &Network,
+    ) -> Result<Self, ConfigError> {
         Ok(Self {
-            source: Source::read(&document)?,
-            quota_project: quota_project(Some(&document), environment)?,
+            http: match &source {
+                Source::Metadata(_) | Source::ServiceAccount(_) => Network::client_nearby()?,
+                _ => network.client_beside()?,
+            },
+            source,
+            quota_project,
             session: Session::new(),
         })
     }
 
-    /// Whether a server is asked over TLS before Secret Manager is.
-    pub(super) fn is_tls(&self) -> bool {
-        self.source.is_tls()
-    }
-
     /// The current token.
-    pub(super) async fn current(
-        &self,
-        http: &reqwest::Client,
-    ) -> Result<Arc<Login<Secret>>, ReadError> {
+    pub(super) async fn current(&self) -> Result<Arc<Login<Secret>>, ReadError> {
         let login = async |_: Option<&Login<Secret>>| {
-            let token = self.source.token(http, Purpose::SecretManager).await?;
+            let token = self
+                .source
+                .token(&self.http, Purpose::SecretManager)
+                .await?;
             Ok(Login::leased(token.value, token.lease))
         };
         self.session.current(login).await
@@ -147,16 +155,7 @@ impl Source {
         }
     }
 
-    fn is_tls(&self) -> bool {
-        match self {
-            Self::Federation(source) => source.is_tls(),
-            Self::Impersonation(source) => source.is_tls(),
-            Self::Metadata(_) | Self::ServiceAccount(_) => false,
-            Self::User(source) => source.is_tls(),
-        }
-    }
-
-    async fn token(&self, http: &reqwest::Client, purpose: Purpose) -> Result<Token, ReadError> {
+    async fn token(&self, http: &Client, purpose: Purpose) -> Result<Token, ReadError> {
         match self {
             Self::Federation(source) => source.token(http).await,
             Self::Impersonation(source) => source.token(http).await,

@@ -1,6 +1,7 @@
 //! A person's credentials, as `gcloud auth application-default login` leaves them: a token that gets
 //! tokens (RFC 6749, section 6).
 
+use reqwest::Client;
 use vaultref_contract::Secret;
 
 use super::document::Document;
@@ -34,18 +35,14 @@ impl User {
         })
     }
 
-    pub(super) fn is_tls(&self) -> bool {
-        self.url.is_tls()
-    }
-
-    pub(super) async fn token(&self, http: &reqwest::Client) -> Result<Token, ReadError> {
+    pub(super) async fn token(&self, http: &Client) -> Result<Token, ReadError> {
         let form = [
             ("grant_type", "refresh_token"),
             ("client_id", &self.client_id),
             ("client_secret", text(&self.client_secret)),
             ("refresh_token", text(&self.refresh_token)),
         ];
-        let request = http.post(self.url.to_string()).form(&form);
+        let request = exchange::form(http.post(self.url.to_string()), &form);
         exchange::send(WHO, request).await?.token(WHO)
     }
 }

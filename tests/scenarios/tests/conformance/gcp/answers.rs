@@ -5,7 +5,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use vaultref_contract::wire::FailureKind;
-use vaultref_scenarios::service_account::ServiceAccount;
 use vaultref_scenarios::upstream::{Reply, Upstream};
 
 use crate::vault::Vault;
@@ -24,9 +23,8 @@ fn payload(data: &[u8], checksum: &Value) -> Reply {
         .body(json!({ "name": name, "payload": payload }).to_string())
 }
 
-fn vault(upstream: &Upstream) -> Result<Vault> {
-    let config = super::at(upstream.address(), &ServiceAccount::new()?)?;
-    Ok(Vault::new("gcp", config))
+fn vault(upstream: &Upstream) -> Vault {
+    Vault::new("gcp", super::at(upstream.address()))
 }
 
 #[test]
@@ -43,11 +41,11 @@ fn a_payload_is_believed_with_its_checksum_only() -> Result<()> {
         for right in [json!(sum.to_string()), json!(sum)] {
             let reply = payload(&data, &right);
             let upstream = Upstream::answering(move |_| reply.clone())?;
-            assert_eq!(vault(&upstream)?.get("a"), Ok(data.clone()), "{right}");
+            assert_eq!(vault(&upstream).get("a"), Ok(data.clone()), "{right}");
         }
         let wrong = payload(&data, &json!((sum ^ 1).to_string()));
         let upstream = Upstream::answering(move |_| wrong.clone())?;
-        let (kind, cause, _) = vault(&upstream)?.failure("a");
+        let (kind, cause, _) = vault(&upstream).failure("a");
         assert_eq!(kind, FailureKind::Unavailable);
         assert!(cause.contains("checksum"), "{cause}");
         assert_eq!(
@@ -69,7 +67,7 @@ fn a_payload_that_was_hurt_once_is_asked_for_again() -> Result<()> {
         };
         payload(b"hello", &json!(sum))
     })?;
-    let got = vault(&upstream)?.get("a");
+    let got = vault(&upstream).get("a");
     assert_eq!(upstream.requests().len(), 2);
     assert_eq!(got, Ok(b"hello".to_vec()));
     Ok(())
@@ -77,9 +75,8 @@ fn a_payload_that_was_hurt_once_is_asked_for_again() -> Result<()> {
 
 #[test]
 fn a_request_is_what_the_rest_api_wants() -> Result<()> {
-    let account = ServiceAccount::new()?;
     let upstream = Upstream::answering(|_| payload(b"x", &Value::Null))?;
-    let mut config = super::at(upstream.address(), &account)?;
+    let mut config = super::at(upstream.address());
     Vault::new("gcp", config.clone()).get_all(&["My_secret-1", "b#12"]);
     config.fields["location"] = json!("europe-west1");
     config.fields["project_id"] = json!("example.com:legacy");
@@ -115,7 +112,7 @@ fn refusals_are_told_apart_and_not_repeated() -> Result<()> {
     ] {
         let body = json!({ "error": { "code": code, "message": MARK, "status": status } });
         let upstream = Upstream::answering(move |_| Reply::status(code).body(body.to_string()))?;
-        let (got, cause, _) = vault(&upstream)?.failure("a");
+        let (got, cause, _) = vault(&upstream).failure("a");
         assert_eq!(got, kind, "{code} {status}: {cause}");
         assert!(!cause.contains(MARK), "{cause}");
         assert_eq!(upstream.requests().len(), times, "{code} {status}");
@@ -126,7 +123,7 @@ fn refusals_are_told_apart_and_not_repeated() -> Result<()> {
 #[test]
 fn a_server_that_says_when_is_left_alone_until_then() -> Result<()> {
     let upstream = Upstream::answering(|_| Reply::status(429).header("retry-after", "120"))?;
-    let (kind, _, retry_after) = vault(&upstream)?.failure("a");
+    let (kind, _, retry_after) = vault(&upstream).failure("a");
     assert_eq!(kind, FailureKind::Unavailable);
     assert!(retry_after.is_some_and(|after| (100..=120).contains(&after)));
     assert_eq!(upstream.requests().len(), 1);
@@ -160,7 +157,7 @@ fn answers_that_are_none_are_not_believed() -> Result<()> {
     for reply in replies {
         let told = format!("{reply:?}");
         let upstream = Upstream::answering(move |_| reply.clone())?;
-        let got = vault(&upstream)?.get("a");
+        let got = vault(&upstream).get("a");
         assert_eq!(got, Err(FailureKind::Unavailable), "{told}");
     }
     Ok(())
@@ -168,7 +165,6 @@ fn answers_that_are_none_are_not_believed() -> Result<()> {
 
 #[test]
 fn the_proxy_leads_to_googles_own_endpoints() -> Result<()> {
-    let account = ServiceAccount::new()?.json()?.to_string();
     for (location, host) in [
         (None, "secretmanager.googleapis.com:443"),
         (
@@ -181,17 +177,10 @@ fn the_proxy_leads_to_googles_own_endpoints() -> Result<()> {
         if let Some(location) = location {
             fields["location"] = json!(location);
         }
-        let variable = |name: &str, value: String| (name.to_owned(), value);
-        let vault = Vault::new(
-            "gcp",
-            crate::kit::Config {
-                fields,
-                environment: vec![
-                    variable("GCP_SERVICE_ACCOUNT", account.clone()),
-                    variable("HTTPS_PROXY", format!("http://{}", proxy.address())),
-                ],
-            },
-        );
+        let mut config = super::known(fields);
+        let address = format!("http://{}", proxy.address());
+        config.environment.push(("HTTPS_PROXY".to_owned(), address));
+        let vault = Vault::new("gcp", config);
         assert_eq!(vault.get("a"), Err(FailureKind::Unavailable));
         let asked = proxy.requests();
         let first = asked.first().context("the proxy was not asked")?;

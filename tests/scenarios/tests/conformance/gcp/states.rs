@@ -12,7 +12,7 @@ fn value(bytes: &[u8]) -> Got {
 
 #[test]
 fn versions_come_and_go() -> Result<()> {
-    let mut stand = super::fixture()?;
+    let mut stand = super::fixture();
     let letters: Vec<u8> = (0..64 * 1024_u32).map(|n| b'a' + (n % 25) as u8).collect();
     let every_byte: Vec<u8> = (0..=255).collect();
     for (version, content) in [
@@ -50,7 +50,7 @@ fn versions_come_and_go() -> Result<()> {
     assert!(got == expected, "{:?}", kinds(&got));
 
     // A version that is out of use is none; it comes back.
-    let drongo = &stand.drongo;
+    let drongo = stand.drongo()?;
     drongo.disable("My_secret-1", 1)?;
     drongo.destroy("My_secret-1", 2)?;
     let fresh = |rest: &str| Vault::new(stand.backend(), stand.config()).get(rest);
@@ -65,16 +65,16 @@ fn versions_come_and_go() -> Result<()> {
 
 #[test]
 fn a_new_version_is_read_after_the_ttl() -> Result<()> {
-    let mut stand = super::fixture()?;
-    stand.put("a", br#"{"user":"ada"}"#)?;
+    let mut stand = super::fixture();
+    stand.put("rotated", br#"{"user":"ada"}"#)?;
     let mut config = stand.config();
     config.fields["ttl"] = 60.into();
     let vault = Vault::new(stand.backend(), config);
-    assert_eq!(vault.get("a/user"), value(b"ada"));
-    stand.put("a", br#"{"user":"eve"}"#)?;
-    assert_eq!(vault.get("a/user"), value(b"ada"));
+    assert_eq!(vault.get("rotated/user"), value(b"ada"));
+    stand.put("rotated", br#"{"user":"eve"}"#)?;
+    assert_eq!(vault.get("rotated/user"), value(b"ada"));
     vault.pass(60);
-    assert_eq!(vault.get("a/user"), value(b"eve"));
+    assert_eq!(vault.get("rotated/user"), value(b"eve"));
     Ok(())
 }
 

@@ -1,0 +1,9 @@
+//! `hcv` against real OpenBao: each way to log in that it has, and the life of the tokens.
+
+mod approle;
+mod cert;
+mod jwt;
+mod kubernetes;
+mod life;
+mod states;
+mod vault;
