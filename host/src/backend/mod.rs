@@ -24,6 +24,8 @@ mod aws;
 mod azure;
 #[cfg(feature = "conjur")]
 mod conjur;
+#[cfg(any(feature = "conjur", feature = "gcp"))]
+pub(crate) mod endpoint;
 #[cfg(feature = "env")]
 mod env;
 #[cfg(feature = "fs")]
@@ -32,6 +34,8 @@ mod fs;
 mod gcp;
 #[cfg(feature = "hcv")]
 mod hcv;
+#[cfg(any(feature = "gcp", feature = "hcv"))]
+pub(crate) mod jws;
 #[cfg(test)]
 pub(crate) mod kit;
 #[cfg(feature = "http")]

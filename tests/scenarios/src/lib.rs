@@ -9,7 +9,9 @@
 
 pub mod certificates;
 pub mod client;
+pub mod conjur;
 pub mod daemon;
+pub mod drongo;
 pub mod envoy;
 pub mod front;
 pub mod gate;
@@ -19,6 +21,7 @@ pub mod openbao;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod service_account;
 pub mod upstream;
 pub mod wait;
 pub mod world;

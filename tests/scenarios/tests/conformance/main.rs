@@ -91,8 +91,11 @@ macro_rules! every_row {
 
 mod aws;
 mod bench;
+mod conjur;
 mod env;
 mod fs;
+mod gcp;
 mod hcv;
 mod kit;
 mod rows;
+mod vault;

@@ -12,10 +12,10 @@ use serde_json::json;
 use vaultref_contract::Secret;
 use zeroize::Zeroizing;
 
-use super::jws::Key;
 use super::outside::{Outside, ask, ask_json, json, text_of};
 use super::{Method, Proof, Surroundings, Way, file, login_path, member, required, secret, text};
 use crate::backend::hcv::server::Server;
+use crate::backend::jws::Key;
 use crate::backend::network::{self, Network};
 use crate::backend::{ReadError, ReadErrorKind};
 use crate::config::{ConfigError, Fields, Node};

@@ -26,7 +26,6 @@ mod aws_iam;
 mod azure;
 mod cert;
 mod gcp;
-mod jws;
 mod jwt;
 mod kubernetes;
 mod outside;

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use vaultref_contract::Secret;
 
 /// A private RSA key.
-pub(super) struct Key(Arc<dyn SigningKey>);
+pub(crate) struct Key(Arc<dyn SigningKey>);
 
 impl Key {
     /// Reads PEM; none if that is no key that can be used.
-    pub(super) fn from_pem(pem: &[u8]) -> Option<Self> {
+    pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
         let der = PrivateKeyDer::from_pem_slice(pem).ok()?;
         let key = any_supported_type(&der).ok()?;
         key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256])?;
@@ -25,7 +25,7 @@ impl Key {
     }
 
     /// The signed token.
-    pub(super) fn sign(&self, key_id: &str, claims: &Value) -> Option<Secret> {
+    pub(crate) fn sign(&self, key_id: &str, claims: &Value) -> Option<Secret> {
         let header = json!({"alg": "RS256", "typ": "JWT", "kid": key_id});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let mut token = format!("{}.{}", part(&header), part(claims));
