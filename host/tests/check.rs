@@ -478,6 +478,68 @@ fn files_of_lines_are_read_as_their_programs_read_them() {
 }
 
 #[test]
+fn a_filter_is_found_wherever_a_document_holds_it() {
+    let place = Place::new();
+    place.put(
+        "istio.yaml",
+        "apiVersion: v1
+kind: ConfigMap
+data:
+  note: '{vault://files/token}'
+---
+kind: WasmPlugin
+spec:
+  url: oci://registry.internal/filter:1
+  pluginConfig:
+    resolver: { upstream: vaultref }
+    request: { set: { headers: { a: '{vault://files/none}', b: \"\" } }, colour: 1 }
+---
+kind: EnvoyExtensionPolicy
+spec:
+  wasm:
+    - config: '{\"resolver\": {\"upstream\": \"vaultref\"}, \"rules\": [{\"x\": \"{vault://files/token}\"}]}'
+",
+    );
+    let (code, found) = findings(&place, &["istio.yaml"]);
+    let shown: Vec<_> = found
+        .iter()
+        .map(|finding| {
+            let kind = finding["kind"].as_str().unwrap_or("ok");
+            format!(
+                "{} {} {kind}",
+                finding["line"],
+                finding["pointer"].as_str().unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "4 /data/note ok",
+            "11 /spec/pluginConfig/request/set/headers/a not-found",
+            "11 /spec/pluginConfig/request/colour bad-configuration",
+            "16 /spec/wasm/0/config/rules/0/x bad-configuration",
+            "16 /spec/wasm/0/config/rules/0/x ok",
+        ]
+    );
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_filter_that_stands_alone_is_for_the_gateway_that_is_named() {
+    let place = Place::new();
+    let text = r#"{"resolver": {"upstream": "u"}, "request": {"remove": {"headers": ["x"]}}}"#;
+    place.put("filter.json", text);
+    assert_eq!(check(&place, &["filter.json"]).0, 0);
+    assert_eq!(check(&place, &["filter.json", "--gateway", "envoy"]).0, 0);
+    let (code, lines) = check(&place, &["filter.json", "--gateway", "kong"]);
+    assert!(
+        code == 2 && lines[0].contains("/request/remove/headers/0"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
 fn the_vaults_are_those_of_the_option_or_of_a_file_or_the_usual_ones() {
     let place = Place::new();
     let secrets = place.path().join("secrets");

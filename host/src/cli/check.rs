@@ -226,6 +226,9 @@ impl Check {
                 output::progress(&format!("read {read} of {} references", to_read.len()));
             }
         }
+        if to_read.len() > AT_ONCE {
+            output::progress("");
+        }
         verdicts
     }
 }

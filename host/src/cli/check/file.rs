@@ -21,7 +21,7 @@ use vaultref_contract::wire::FailureKind;
 use vaultref_contract::{ReferenceText, Scan};
 use zeroize::Zeroizing;
 
-use super::faults::{Fault, take_repeated};
+use super::faults::{Fault, is_within, take_repeated};
 use super::filter::{self, Gateway};
 use super::lines::{self, Line};
 use super::report::{Kind, Place};
@@ -308,10 +308,13 @@ impl<'a> Reader<'a> {
     fn visit(&mut self, layer: &Layer<'_>, pointer: &str, tree: &Tree) {
         if let Some(plugin) = wasm::Plugin::of(tree, self.form == Form::Kong, self.usual) {
             let at = format!("{pointer}{}", plugin.pointer);
+            // What stands beside the configuration is looked at as well.
+            let is_beside = |name: &str| {
+                !plugin.pointer.is_empty() && !is_within(plugin.pointer, &child("", name))
+            };
             for member in tree.members() {
-                let place = child(pointer, &member.name);
-                if !plugin.pointer.starts_with(&child("", &member.name)) {
-                    self.visit(layer, &place, &member.tree);
+                if is_beside(&member.name) {
+                    self.visit(layer, &child(pointer, &member.name), &member.tree);
                 }
             }
             return self.plugin(layer, &at, plugin.configuration, &plugin.gateway);
