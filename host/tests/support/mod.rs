@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -155,13 +155,21 @@ impl Running {
         }
     }
 
-    /// How it ended, its input being open until then.
+    /// How it ended, its input being open until then. (To wait for it would close that.)
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        // (To wait closes the input that the process still has here.)
-        let input = self.child.stdin.take();
-        let ended = self.child.wait().expect("ended");
-        drop(input);
-        ended
+        self.ended_within(Duration::from_secs(60))
+            .unwrap_or_else(|| panic!("it does not end; {:#?}", self.seen))
+    }
+
+    fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            if let Some(ended) = self.child.try_wait().expect("waited for") {
+                return Some(ended);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
     }
 
     pub(crate) fn send(&self, signal: Signal) {
@@ -172,12 +180,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First as it is meant, so that what it has started ends too; it ends at the end of its
+        // First as it is meant, so that what it has started ends too; that ends at the end of its
         // input as well.
         drop(self.child.stdin.take());
         if let Ok(None) = self.child.try_wait() {
             self.send(Signal::SIGTERM);
+            self.ended_within(Duration::from_secs(5));
         }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
