@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use support::{Place, Running, Told, VALUE};
@@ -79,6 +79,28 @@ fn the_command_gets_values_byte_for_byte_and_all_else_as_it_was() {
     assert!(found.contains(&(name, VALUE.into())));
     // PATH, TEST, VAULTREF_LOG, RUST_LOG and what was given; nothing is added.
     assert_eq!(found.len(), 11, "{found:?}");
+}
+
+#[test]
+fn the_command_inherits_no_file_of_ours() {
+    let place = Place::new();
+    let script = "cd /proc/$$/fd && for fd in *; do echo $fd; done";
+    let files = |command: &mut Command| {
+        let told = Told::of(&command.output().expect("started"));
+        let mut files: Vec<_> = told.out.lines().map(str::to_owned).collect();
+        files.sort();
+        files
+    };
+    // Whoever runs this test may have left some open.
+    let mut expected = files(Command::new("sh").args(["-c", script]).stdin(Stdio::null()));
+    assert_eq!(files(&mut shell(&place, &[], script)), expected);
+    expected.push("64".to_owned());
+    expected.sort();
+    let mut command = shell(&place, &["--file", "TOKEN"], script);
+    assert_eq!(
+        files(command.env("TOKEN", "{vault://files/token}")),
+        expected
+    );
 }
 
 #[test]

@@ -127,14 +127,24 @@ fn a_new_value_is_in_the_file_before_the_signal_comes() {
     let directory = run.to_str().expect("text");
     let options = ["--signal", "HUP", "--file", "KEY", "--file-dir", directory];
     let mut command = watch(&place, &options, &script);
+    place.secret("other", "value");
+    command.env("OTHER", "{vault://files/other}");
     let mut running = Running::start(command.env("KEY", "{vault://files/token}"));
     assert!(running.wait_for("ready").contains(directory));
     place.secret("token", SECOND);
     running.wait_for("the command gets SIGHUP");
     running.wait_for("file second");
+    // Two more looks at the values, of which none has changed.
+    fs::remove_file(place.path().join("secrets/other")).expect("removed");
+    running.wait_for("{vault://files/other}: not-found");
+    fs::create_dir(place.path().join("secrets/other")).expect("made");
+    running.wait_for("{vault://files/other}: wrong-type");
     running.send(Signal::SIGTERM);
     assert_eq!(running.ended().code(), Some(143));
-    hides_values(&running.all());
+    let all = running.all();
+    hides_values(&all);
+    let signals = all.iter().filter(|line| line.contains("SIGHUP"));
+    assert_eq!(signals.count(), 1, "{all:#?}");
     let left = fs::read_dir(&run).expect("listed").count();
     assert_eq!(left, 0, "the files are gone");
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use vaultref_contract::Reference;
 use vaultref_contract::wire::FailureKind;
 use vaultref_filter::Kind as GatewayKind;
 
@@ -22,7 +23,7 @@ use self::file::{File, Found};
 use self::filter::Gateway;
 use self::report::{Finding, Kind, Place, Report, Verdict};
 use super::{ConfigFile, Status, output, resolver};
-use crate::config::{self, Config};
+use crate::config;
 use crate::environment::Environment;
 use crate::policy::Access;
 use crate::resolver::{MAX_WAIT, Resolver, Unresolved};
@@ -78,100 +79,101 @@ impl Check {
         }
     }
 
-    /// The vaults that references name: those of `--config`, else of the first file that has some,
-    /// else the usual ones. A file that configures vaults is checked as such in any case.
-    fn vaults(&self, files: &mut Vec<File>, environment: &Arc<Environment>) -> Used {
-        let given = self.config.config.as_deref();
-        let is_among = |path: &Path| {
-            let real = path.canonicalize().ok();
-            let mut paths = self.files.iter();
-            paths.position(|file| {
-                file == path || (real.is_some() && file.canonicalize().ok() == real)
-            })
-        };
-        let usual = || {
-            let has_some = files.iter().position(|file| file.vaults.is_some());
-            match has_some {
-                Some(index) => Some(Ok(index)),
-                None => self.config.path(environment).map(Err),
-            }
-        };
-        let chosen = match given {
-            Some(path) => Some(is_among(path).ok_or_else(|| path.to_owned())),
-            None => usual(),
-        };
-        let chosen = match chosen {
-            Some(Ok(index)) => Some(index),
-            Some(Err(path)) => {
-                files.push(self.read(&path));
-                Some(files.len() - 1)
-            }
-            None => None,
-        };
-        let mut used = match chosen {
-            None => Used::without_file(environment),
-            Some(_) => Used::default(),
-        };
+    /// The vaults of all files that have some; each such file is checked as the resolver's
+    /// configuration, too.
+    fn vaults(&self, files: &mut Vec<File>, environment: &Arc<Environment>) -> Vaults {
+        let main = self.main(files, environment);
+        let mut vaults = Vaults::default();
         for (index, file) in files.iter_mut().enumerate() {
             let Some(document) = &file.vaults else {
                 continue;
             };
             let examined = vaults::examine(document, environment, self.offline);
-            let faults = examined.faults.iter().map(|fault| {
-                let place = file.place_in_vaults(&fault.pointer);
-                (place, Kind::Vaults, fault.cause.clone())
-            });
-            let faults: Vec<_> = faults.collect();
+            let faults: Vec<_> = examined
+                .faults
+                .iter()
+                .map(|fault| {
+                    let place = file.place_in_vaults(fault);
+                    (place, Kind::Vaults, fault.cause.clone())
+                })
+                .collect();
             file.faults.extend(faults);
-            if chosen == Some(index) {
-                used.config = examined.config;
-                used.broken = examined.broken;
+            if main == Some(index) || file.is_kong {
+                let used = Used {
+                    resolver: examined.config.map(|config| resolver(config.vaults)),
+                    broken: examined.broken,
+                    foreign: examined.foreign,
+                };
+                vaults.used.insert(Source::File(index), used);
             }
         }
-        used
+        match main {
+            Some(index) => vaults.main = Source::File(index),
+            None => vaults.add_environment(environment),
+        }
+        vaults
     }
 
-    async fn findings(&self, files: &[File], used: Used) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = used.faults;
-        let distinct: BTreeSet<&str> = files
-            .iter()
-            .flat_map(|file| &file.references)
-            .filter(|found| found.literal.is_none())
-            .map(|found| found.reference.as_str())
-            .collect();
-        let verdicts = match used.config {
-            Some(config) => {
-                let resolver = resolver(config.vaults);
-                self.verdicts(&resolver, &used.broken, &distinct).await
-            }
-            None => BTreeMap::new(),
+    /// The file whose vaults references name: that of `--config`, else the first that is a
+    /// `vaultref.yaml`, else the usual one, else Kong's first.
+    fn main(&self, files: &mut Vec<File>, environment: &Environment) -> Option<usize> {
+        let is_ours = |file: &File| file.vaults.is_some() && !file.is_kong;
+        let ours = files.iter().position(is_ours);
+        let path = match (&self.config.config, ours) {
+            (None, Some(index)) => return Some(index),
+            _ => self.config.path(environment),
         };
-        for file in files {
-            let mut of_file: Vec<Finding> = Vec::new();
-            for Found {
-                place,
-                reference,
-                literal,
-            } in &file.references
-            {
-                let verdict = match (literal, verdicts.get(reference.as_str())) {
-                    (Some(cause), _) => Verdict::Fault(Kind::Literal, (*cause).to_owned()),
-                    (None, Some(judged)) => judged.clone(),
-                    (None, None) => Verdict::Fault(
-                        Kind::Vaults,
-                        "the vaults' configuration has faults".to_owned(),
-                    ),
-                };
-                of_file.push(Finding {
-                    place: place.clone(),
-                    reference: Some(reference.clone()),
-                    verdict,
-                });
-            }
-            let (references, faults) = (&of_file, &file.faults);
-            let own = faults
+        let Some(path) = path else {
+            return files.iter().position(|file| file.vaults.is_some());
+        };
+        let real = path.canonicalize().ok();
+        let is_it =
+            |file: &PathBuf| *file == path || (real.is_some() && file.canonicalize().ok() == real);
+        Some(self.files.iter().position(is_it).unwrap_or_else(|| {
+            files.push(self.read(&path));
+            files.len() - 1
+        }))
+    }
+
+    async fn findings(&self, files: &[File], mut vaults: Vaults) -> Vec<Finding> {
+        let mut wanted: BTreeMap<Source, BTreeSet<&str>> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            for found in file
+                .references
                 .iter()
-                .filter(|fault| !is_told(references, faults, fault))
+                .filter(|found| found.literal.is_none())
+            {
+                let references = wanted.entry(vaults.source(index, file, found)).or_default();
+                references.insert(found.reference.as_str());
+            }
+        }
+        let mut verdicts = BTreeMap::new();
+        for (source, references) in &wanted {
+            if let Some(used) = vaults.used.get(source) {
+                verdicts.insert(*source, self.verdicts(used, references).await);
+            }
+        }
+        let mut findings = std::mem::take(&mut vaults.findings);
+        for (index, file) in files.iter().enumerate() {
+            let references = file.references.iter().map(|found| {
+                let verdict = match found.literal {
+                    Some(cause) => Verdict::Fault(Kind::Literal, cause.to_owned()),
+                    None => verdicts
+                        .get(&vaults.source(index, file, found))
+                        .and_then(|verdicts| verdicts.get(found.reference.as_str()).cloned())
+                        .unwrap_or_else(|| unusable("the vaults' configuration has faults")),
+                };
+                Finding {
+                    place: found.place.clone(),
+                    reference: Some(found.reference.clone()),
+                    verdict,
+                }
+            });
+            let mut of_file: Vec<Finding> = references.collect();
+            let own = file
+                .faults
+                .iter()
+                .filter(|fault| !is_told(&of_file, &file.faults, fault))
                 .map(|(place, kind, cause)| Finding {
                     place: place.clone(),
                     reference: None,
@@ -187,46 +189,52 @@ impl Check {
 
     async fn verdicts<'a>(
         &self,
-        resolver: &Resolver,
-        broken: &BTreeSet<String>,
+        used: &Used,
         references: &BTreeSet<&'a str>,
     ) -> BTreeMap<&'a str, Verdict> {
         let mut verdicts = BTreeMap::new();
+        let Some(resolver) = &used.resolver else {
+            return verdicts;
+        };
         let mut to_read = Vec::new();
         for reference in references {
-            let vault = vaultref_contract::Reference::parse(reference);
-            let is_broken = vault.is_ok_and(|found| broken.contains(found.vault()));
-            let judged = if is_broken {
-                Verdict::Fault(
-                    Kind::Vaults,
-                    "the vault's own configuration has a fault".to_owned(),
-                )
-            } else {
-                match resolver.examine(&Access::All, reference) {
-                    Ok(()) if self.offline => Verdict::Unchecked,
-                    Ok(()) => {
-                        to_read.push(*reference);
-                        continue;
-                    }
-                    Err(unresolved) => of_failure(unresolved),
+            let parsed = Reference::parse(reference);
+            let vault = parsed.as_ref().map(Reference::vault).unwrap_or_default();
+            let verdict = match resolver.examine(&Access::All, reference) {
+                _ if used.broken.contains(vault) => {
+                    unusable("the vault's own configuration has a fault")
                 }
+                _ if used.foreign.contains(vault) => Verdict::Unchecked,
+                Ok(()) if self.offline => Verdict::Unchecked,
+                Ok(()) => {
+                    to_read.push(*reference);
+                    continue;
+                }
+                Err(unresolved) => of_failure(unresolved),
             };
-            verdicts.insert(*reference, judged);
+            verdicts.insert(*reference, verdict);
         }
         for (index, chunk) in to_read.chunks(AT_ONCE).enumerate() {
             let references = chunk.iter().map(|&text| text.to_owned()).collect();
             let values = resolver.values(&Access::All, references, MAX_WAIT).await;
             for (reference, value) in chunk.iter().zip(values) {
-                let judged = value.map_or_else(of_failure, |_| Verdict::Fine);
-                verdicts.insert(*reference, judged);
+                let verdict = value.map_or_else(of_failure, |_| Verdict::Fine);
+                verdicts.insert(*reference, verdict);
             }
             let read = index * AT_ONCE + chunk.len();
             if to_read.len() > AT_ONCE {
                 output::progress(&format!("read {read} of {} references", to_read.len()));
             }
         }
+        if to_read.len() > AT_ONCE {
+            output::progress("");
+        }
         verdicts
     }
+}
+
+fn unusable(cause: &str) -> Verdict {
+    Verdict::Fault(Kind::Vaults, cause.to_owned())
 }
 
 fn of_failure(unresolved: Unresolved) -> Verdict {
@@ -251,32 +259,61 @@ fn is_told(
                 .any(|(other, kind, words)| *kind == misread && words == cause && is_here(other));
             // A vault that is not there, or not as it should be, is told of where it is referred to.
             let unknown = Kind::Failure(FailureKind::UnknownVault);
+            let is_unknown = *kind == Kind::Vaults && cause.contains("unknown");
             let is_about_vault = |finding: &Finding| match finding.verdict {
                 Verdict::Fault(kind, _) => kind == unknown || kind == Kind::Vaults,
                 Verdict::Fine | Verdict::Unchecked => false,
             };
             let mut here = findings.iter().filter(|finding| is_here(&finding.place));
-            is_misread || (*kind == Kind::Vaults && here.any(is_about_vault))
+            is_misread || (is_unknown && here.any(is_about_vault))
         }
         _ => false,
     }
 }
 
-/// The vaults that are used.
-#[derive(Default)]
-struct Used {
-    config: Option<Config>,
-    broken: BTreeSet<String>,
-    faults: Vec<Finding>,
+/// Where vaults are configured.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+enum Source {
+    /// In variables only.
+    #[default]
+    Environment,
+    /// In the file of this index.
+    File(usize),
 }
 
-impl Used {
-    fn without_file(environment: &Arc<Environment>) -> Self {
-        match config::without_file(environment) {
-            Ok(config) => Self {
-                config: Some(config),
-                ..Self::default()
-            },
+/// The vaults of a source.
+struct Used {
+    /// None if they cannot be used at all.
+    resolver: Option<Resolver>,
+    /// Those that must not be asked.
+    broken: BTreeSet<String>,
+    /// Those of which nothing can be said here.
+    foreign: BTreeSet<String>,
+}
+
+/// The vaults that references can name.
+#[derive(Default)]
+struct Vaults {
+    main: Source,
+    used: BTreeMap<Source, Used>,
+    /// What is wrong with the variables.
+    findings: Vec<Finding>,
+}
+
+impl Vaults {
+    /// Kong looks into its own file first.
+    fn source(&self, index: usize, file: &File, found: &Found) -> Source {
+        let name = found.reference.reference().vault();
+        let is_listed = |vaults| vaults::lists(vaults, name);
+        if file.is_kong && file.vaults.as_ref().is_some_and(is_listed) {
+            return Source::File(index);
+        }
+        self.main
+    }
+
+    fn add_environment(&mut self, environment: &Arc<Environment>) {
+        let config = match config::without_file(environment) {
+            Ok(config) => config,
             Err(error) => {
                 let place = Place {
                     file: "environment".to_owned(),
@@ -284,17 +321,19 @@ impl Used {
                     column: None,
                     pointer: format!("/{}", error.place()),
                 };
-                let cause = error.problem().to_owned();
-                let finding = Finding {
+                self.findings.push(Finding {
                     place,
                     reference: None,
-                    verdict: Verdict::Fault(Kind::Vaults, cause),
-                };
-                Self {
-                    faults: vec![finding],
-                    ..Self::default()
-                }
+                    verdict: unusable(error.problem()),
+                });
+                return;
             }
-        }
+        };
+        let used = Used {
+            resolver: Some(resolver(config.vaults)),
+            broken: BTreeSet::new(),
+            foreign: BTreeSet::new(),
+        };
+        self.used.insert(Source::Environment, used);
     }
 }

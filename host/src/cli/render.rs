@@ -102,9 +102,6 @@ async fn rendered(
             report.unresolved(&place, reference, &cause);
         }
     }
-    if !report.is_empty() {
-        return Err(report);
-    }
     text.filled(|reference| values.value(reference).ok())
         .ok_or(report)
 }

@@ -7,20 +7,20 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Stands in every place where a value can stand, and must not be seen in any other.
-pub const VALUE: &str = "hunter2-Zm9v";
+pub(crate) const VALUE: &str = "hunter2-Zm9v";
 
 /// A folder with a `vaultref.yaml` whose vault `files` is the folder `secrets` in it.
-pub struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self(TempDir::new().expect("a directory"));
         fs::create_dir(place.path().join("secrets")).expect("made");
         let secrets = place.path().join("secrets");
@@ -32,12 +32,12 @@ impl Place {
         place
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Writes a file as a whole, so that nobody sees a part of it.
-    pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         let beside = self.path().join(".new");
         fs::write(&beside, content).expect("written");
@@ -45,12 +45,12 @@ impl Place {
         path
     }
 
-    pub fn secret(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn secret(&self, name: &str, content: impl AsRef<[u8]>) {
         self.put(&format!("secrets/{name}"), content);
     }
 
     /// The binary, as talkative as it can be made.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vaultref"));
         command
             .env_clear()
@@ -63,20 +63,20 @@ impl Place {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Told {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Told {
         Told::of(&self.command().args(arguments).output().expect("started"))
     }
 }
 
 /// What a process said.
-pub struct Told {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Told {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Told {
-    pub fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             code: output.status.code().expect("no signal"),
@@ -85,22 +85,22 @@ impl Told {
         }
     }
 
-    pub fn hides_values(&self) {
+    pub(crate) fn hides_values(&self) {
         assert!(!self.out.contains(VALUE), "{}", self.out);
         assert!(!self.err.contains(VALUE), "{}", self.err);
     }
 }
 
 /// A process whose lines are waited for.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: mpsc::Receiver<String>,
     /// All lines that came, and whether they were waited for.
     seen: RefCell<Vec<(String, bool)>>,
 }
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -126,7 +126,7 @@ impl Running {
     }
 
     /// A line that holds this and was not waited for before. (The two streams come in any order.)
-    pub fn wait_for(&self, needle: &str) -> String {
+    pub(crate) fn wait_for(&self, needle: &str) -> String {
         let mut seen = self.seen.borrow_mut();
         loop {
             let mut fresh = seen.iter_mut().filter(|(_, is_known)| !is_known);
@@ -142,7 +142,7 @@ impl Running {
     }
 
     /// All lines, once nobody writes any more.
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         let mut seen = self.seen.borrow_mut();
         loop {
             match self.lines.recv_timeout(Duration::from_secs(60)) {
@@ -155,16 +155,24 @@ impl Running {
         }
     }
 
-    /// How it ended, its input being open until then.
-    pub fn ended(&mut self) -> ExitStatus {
-        // (To wait closes the input that the process still has here.)
-        let input = self.child.stdin.take();
-        let ended = self.child.wait().expect("ended");
-        drop(input);
-        ended
+    /// How it ended, its input being open until then. (To wait for it would close that.)
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.ended_within(Duration::from_secs(60))
+            .unwrap_or_else(|| panic!("it does not end; {:#?}", self.seen))
     }
 
-    pub fn send(&self, signal: Signal) {
+    fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            if let Some(ended) = self.child.try_wait().expect("waited for") {
+                return Some(ended);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("sent");
     }
@@ -172,12 +180,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First as it is meant, so that what it has started ends too; it ends at the end of its
+        // First as it is meant, so that what it has started ends too; that ends at the end of its
         // input as well.
         drop(self.child.stdin.take());
         if let Ok(None) = self.child.try_wait() {
             self.send(Signal::SIGTERM);
+            self.ended_within(Duration::from_secs(5));
         }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

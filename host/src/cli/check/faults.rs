@@ -12,6 +12,8 @@ use super::tree::{Tree, Value, child, names};
 pub(super) struct Fault {
     pub(super) pointer: String,
     pub(super) cause: String,
+    /// The byte of the document, where the pointer does not say it.
+    pub(super) at: Option<usize>,
 }
 
 impl Fault {
@@ -19,7 +21,13 @@ impl Fault {
         Self {
             pointer: pointer.into(),
             cause: cause.into(),
+            at: None,
         }
+    }
+
+    /// The byte of a document at which it is.
+    pub(super) fn place(&self, document: &Tree) -> usize {
+        self.at.unwrap_or_else(|| document.place(&self.pointer))
     }
 }
 
@@ -166,7 +174,10 @@ fn take_repeated_from(tree: &mut Tree, pointer: &str, faults: &mut Vec<Fault>) {
                     known.push(member.name.clone());
                 } else {
                     let place = child(pointer, &member.name);
-                    faults.push(Fault::new(place, "this name stands here twice"));
+                    faults.push(Fault {
+                        at: Some(member.at),
+                        ..Fault::new(place, "this name stands here twice")
+                    });
                 }
                 is_new
             });

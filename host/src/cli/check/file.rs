@@ -21,7 +21,7 @@ use vaultref_contract::wire::FailureKind;
 use vaultref_contract::{ReferenceText, Scan};
 use zeroize::Zeroizing;
 
-use super::faults::{Fault, take_repeated};
+use super::faults::{Fault, is_within, take_repeated};
 use super::filter::{self, Gateway};
 use super::lines::{self, Line};
 use super::report::{Kind, Place};
@@ -35,6 +35,8 @@ pub(super) struct File {
     pub(super) faults: Vec<(Place, Kind, String)>,
     /// The vaults that it configures, if it does.
     pub(super) vaults: Option<Tree>,
+    /// Its vaults are Kong's.
+    pub(super) is_kong: bool,
     source: Zeroizing<String>,
 }
 
@@ -70,6 +72,7 @@ impl File {
             references: Vec::new(),
             faults: Vec::new(),
             vaults: None,
+            is_kong: false,
             source: Zeroizing::new(String::new()),
         };
         match documents(Path::new(&file.name), &source) {
@@ -95,6 +98,7 @@ impl File {
             references: Vec::new(),
             faults: Vec::new(),
             vaults: None,
+            is_kong: false,
             source: Zeroizing::new(String::new()),
         };
         let place = file.place("", None, "");
@@ -103,9 +107,9 @@ impl File {
     }
 
     /// The place of a fault of its vaults.
-    pub(super) fn place_in_vaults(&self, pointer: &str) -> Place {
-        let at = self.vaults.as_ref().map(|vaults| vaults.place(pointer));
-        self.place(&self.source, at, pointer)
+    pub(super) fn place_in_vaults(&self, fault: &Fault) -> Place {
+        let at = self.vaults.as_ref().map(|vaults| fault.place(vaults));
+        self.place(&self.source, at, &fault.pointer)
     }
 
     fn lines(&mut self, source: &str) {
@@ -298,15 +302,19 @@ impl<'a> Reader<'a> {
             }
         }
         self.file.vaults = Some(vaults);
+        self.file.is_kong = self.form == Form::Kong;
     }
 
     fn visit(&mut self, layer: &Layer<'_>, pointer: &str, tree: &Tree) {
         if let Some(plugin) = wasm::Plugin::of(tree, self.form == Form::Kong, self.usual) {
             let at = format!("{pointer}{}", plugin.pointer);
+            // What stands beside the configuration is looked at as well.
+            let is_beside = |name: &str| {
+                !plugin.pointer.is_empty() && !is_within(plugin.pointer, &child("", name))
+            };
             for member in tree.members() {
-                let place = child(pointer, &member.name);
-                if !plugin.pointer.starts_with(&child("", &member.name)) {
-                    self.visit(layer, &place, &member.tree);
+                if is_beside(&member.name) {
+                    self.visit(layer, &child(pointer, &member.name), &member.tree);
                 }
             }
             return self.plugin(layer, &at, plugin.configuration, &plugin.gateway);
@@ -388,7 +396,7 @@ impl<'a> Reader<'a> {
     }
 
     fn own_fault(&mut self, layer: &Layer<'_>, tree: &Tree, pointer: &str, fault: &Fault) {
-        let at = layer.in_file(tree.place(&fault.pointer));
+        let at = layer.in_file(fault.place(tree));
         let pointer = format!("{pointer}{}", fault.pointer);
         let place = self.file.place(self.source, Some(at), &pointer);
         self.file

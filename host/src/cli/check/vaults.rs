@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use vaultref_contract::Scan;
 use zeroize::Zeroizing;
 
 use super::faults::{self, Check, Fault, is_within};
@@ -18,25 +19,73 @@ pub(super) struct Examined {
     pub(super) config: Option<Config>,
     /// The names of vaults that have a fault.
     pub(super) broken: BTreeSet<String>,
+    /// The names of vaults that need files which this machine does not have, where that is no fault.
+    pub(super) foreign: BTreeSet<String>,
 }
 
-/// Examines a configuration. `offline`: what depends on the files of this machine is no fault, only
-/// keeps the vault from being used.
+/// Examines a configuration. `offline`: that this machine lacks files which a vault needs is no
+/// fault.
 pub(super) fn examine(document: &Tree, environment: &Arc<Environment>, offline: bool) -> Examined {
     let (found, config) = faults::all(&Reading(environment), document);
-    let broken = found
-        .iter()
-        .filter_map(|fault| name_of(document, &fault.pointer))
-        .collect();
-    let is_of_machine = |fault: &Fault| {
-        fault.cause.contains("cannot be used: ") || fault.cause.contains("cannot be read: ")
+    let (foreign, faults): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|fault| offline && is_of_machine(fault));
+    let names = |faults: &[Fault]| {
+        let named = faults
+            .iter()
+            .filter_map(|fault| name_of(document, &fault.pointer));
+        let mut names = named.collect();
+        spread(document, &mut names);
+        names
     };
-    let is_fault = |fault: &Fault| !(offline && is_of_machine(fault));
     Examined {
-        faults: found.into_iter().filter(is_fault).collect(),
+        broken: names(&faults),
+        foreign: names(&foreign),
+        faults,
         config,
-        broken,
     }
+}
+
+fn is_of_machine(fault: &Fault) -> bool {
+    ["cannot be read: ", "cannot be used: "]
+        .iter()
+        .any(|words| fault.cause.contains(words))
+}
+
+/// A vault whose fields need one that has a fault cannot be used either.
+fn spread(document: &Tree, broken: &mut BTreeSet<String>) {
+    let vaults = document.member("vaults").into_iter().flat_map(Tree::items);
+    let vaults: Vec<_> = vaults
+        .filter_map(|vault| Some((reference_name(vault)?, needed(vault))))
+        .collect();
+    loop {
+        let before = broken.len();
+        for (name, needed) in &vaults {
+            if needed.iter().any(|vault| broken.contains(vault)) {
+                broken.insert((*name).to_owned());
+            }
+        }
+        if broken.len() == before {
+            return;
+        }
+    }
+}
+
+/// The vaults that references below name.
+fn needed(tree: &Tree) -> Vec<String> {
+    let mut needed = Vec::new();
+    tree.walk(&mut |_, tree| {
+        let found =
+            Scan::new(tree.text().unwrap_or_default()).filter_map(|scanned| scanned.found.ok());
+        needed.extend(found.map(|found| found.reference().vault().to_owned()));
+    });
+    needed
+}
+
+/// Whether a document configures a vault that references call so.
+pub(super) fn lists(document: &Tree, name: &str) -> bool {
+    let vaults = document.member("vaults").into_iter().flat_map(Tree::items);
+    vaults.filter_map(reference_name).any(|known| known == name)
 }
 
 /// The name of the vault at or around a place.
@@ -225,8 +274,10 @@ mod tests {
     #[test]
     fn offline_what_this_machine_lacks_is_no_fault() {
         let yaml = "vaults: [{name: fs, prefix: files, config: {prefix: /nonexistent-directory}}]";
-        let (faults, broken, _) = found(yaml, true);
-        assert_eq!((faults, broken), (vec![], vec!["files".to_owned()]));
+        let trees = yaml::parse(yaml).expect(yaml);
+        let examined = examine(&trees[0], &Arc::default(), true);
+        assert!(examined.faults.is_empty() && examined.broken.is_empty());
+        assert!(examined.foreign.contains("files"));
     }
 
     #[test]
@@ -246,7 +297,7 @@ mod tests {
             faults[1].starts_with("/vaults/3/config/ttl: "),
             "{faults:#?}"
         );
-        assert_eq!(broken, ["one", "three"]);
+        assert_eq!(broken, ["one", "three", "two"]);
         assert!(config.is_some());
     }
 

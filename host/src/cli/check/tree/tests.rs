@@ -47,7 +47,7 @@ fn json_texts_know_their_line_and_byte() {
         "{\"a\": \"\\u00e9\\n{x}\",\n \"ä\": [1, -2.5e3, true, null, {}, [],\n  \"{y:\\/\\/}\"]}";
     let tree = json::parse(source).expect("JSON");
     assert_eq!(
-        texts(source, &[tree.clone()]),
+        texts(source, std::slice::from_ref(&tree)),
         ["/a 1 {x}\"", "/ä/6 3 {y:\\"]
     );
     assert_eq!(
