@@ -243,10 +243,14 @@ fn a_file_of_credentials_is_named_in_its_errors() {
 #[test]
 fn what_stands_in_no_variable_is_no_error_before_it_is_needed() {
     // Elsewhere than on Google's machines that is found out when a secret is read.
-    let environment = Environment::from([("HOME", "/nonexistent"), ("GCP_SERVICE_ACCOUNT", "")]);
-    let vaults = vaults(
-        "vaults: [{name: gcp, config: {project_id: p}}]",
-        environment,
-    );
-    assert!(vaults.find("gcp").expect("the vault").backend().is_ok());
+    for home in ["/nonexistent", "/dev/null", ""] {
+        let environment = Environment::from([
+            ("HOME", home),
+            ("GCP_SERVICE_ACCOUNT", ""),
+            ("GOOGLE_CLOUD_QUOTA_PROJECT", ""),
+        ]);
+        let yaml = "vaults: [{name: gcp, config: {project_id: p}}]";
+        let vaults = vaults(yaml, environment);
+        assert!(vaults.find("gcp").expect("the vault").backend().is_ok());
+    }
 }

@@ -14,6 +14,8 @@ use vaultref_scenarios::upstream::Reply;
 use crate::kit::{Abilities, Config, Fixture, Server, Shared};
 
 mod answers;
+mod federation;
+mod google;
 mod logins;
 mod states;
 

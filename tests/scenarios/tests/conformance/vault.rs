@@ -15,7 +15,7 @@ use crate::kit::Config;
 /// What a reference gave: bytes, or the kind of failure.
 pub type Got = Result<Vec<u8>, FailureKind>;
 
-/// The vault `v`. Nothing that was read is used a second time after its ttl of one second.
+/// One vault, and a resolver that has read nothing yet.
 pub struct Vault {
     resolver: Resolver,
     runtime: Runtime,
@@ -23,30 +23,28 @@ pub struct Vault {
 
 impl Vault {
     /// A vault of this backend.
+    ///
+    /// # Panics
+    ///
+    /// When the configuration is none.
     pub fn new(backend: &str, config: Config) -> Self {
-        Self::try_new(backend, config).expect("a configuration")
-    }
-
-    /// The same, or what is wrong with its configuration.
-    pub fn try_new(backend: &str, config: Config) -> Result<Self, String> {
         let document = json!({
-            "vaults": [{ "name": backend, "prefix": "v-1", "config": config.fields }],
+            "vaults": [{ "name": backend, "prefix": "the-vault", "config": config.fields }],
         });
         let variables = config.environment.into_iter();
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
         let environment = Arc::new(Environment::new(variables));
         // (JSON is YAML.)
-        let parsed = config::parse(&document.to_string(), &environment);
-        let parsed = parsed.map_err(|error| error.to_string())?;
+        let parsed = config::parse(&document.to_string(), &environment).expect("a configuration");
         // Time can be moved on in a runtime of one thread only.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        Ok(Self {
+        Self {
             resolver: Resolver::new(parsed.vaults, 1, runtime.handle().clone()),
             runtime,
-        })
+        }
     }
 
     /// What stands behind the vault's name in a reference.
@@ -67,7 +65,7 @@ impl Vault {
 
     /// The failure of a reference, with its cause for the operator and when to come back.
     pub fn failure(&self, rest: &str) -> (FailureKind, String, Option<u32>) {
-        let reference = format!("{{vault://v-1/{rest}}}");
+        let reference = format!("{{vault://the-vault/{rest}}}");
         let wait = std::time::Duration::from_secs(30);
         let value = self.resolver.value(&Access::All, &reference, wait);
         match self.runtime.block_on(value) {
@@ -91,7 +89,9 @@ impl Vault {
     }
 
     fn outcomes(&self, rests: &[&str]) -> Vec<Outcome> {
-        let references = rests.iter().map(|rest| format!("{{vault://v-1/{rest}}}"));
+        let references = rests
+            .iter()
+            .map(|rest| format!("{{vault://the-vault/{rest}}}"));
         let request = ResolveRequest {
             references: references.collect(),
             known: Vec::new(),

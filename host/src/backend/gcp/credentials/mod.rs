@@ -11,6 +11,7 @@
 //! are made here, with the vault's own client. Two kinds of federation are left to it
 //! (`federation.rs`), and for those what was just said holds.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,7 +194,10 @@ fn given(environment: &Environment) -> Result<Option<(String, Secret)>, ConfigEr
     let file = format!("{folder}/application_default_credentials.json");
     match std::fs::read(&file) {
         Ok(content) => Ok(Some((file, Secret::new(content)))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // Some services have `/dev/null` for a home.
+        Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {
+            Ok(None)
+        }
         Err(error) => Err(ConfigError::new(
             &file,
             format!("cannot be read: {}", error.kind()),
@@ -206,7 +210,8 @@ fn quota_project(
     environment: &Environment,
 ) -> Result<Option<HeaderValue>, ConfigError> {
     let variable = "GOOGLE_CLOUD_QUOTA_PROJECT";
-    if let Some(value) = environment.value(variable) {
+    let given = environment.value(variable);
+    if let Some(value) = given.filter(|value| !value.is_empty()) {
         return HeaderValue::from_bytes(value.expose())
             .map(Some)
             .map_err(|_| ConfigError::new(variable, "is no project"));
