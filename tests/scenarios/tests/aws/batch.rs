@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vaultref_contract::wire::FailureKind::{Denied, NotFound, Unavailable};
 use vaultref_scenarios::upstream::Reply;
 
-use crate::front::Front;
+use crate::front::{Front, action};
 use crate::vault::{MARK, Setup, moto, reader, user};
 
 #[test]
@@ -34,6 +34,8 @@ fn each_of_a_batch_has_its_own_result() -> Result<()> {
     let arn = moto.put("mixed/a", "A")?;
     moto.put("mixed/old", "old")?;
     moto.put("mixed/old", "new")?;
+    moto.put("mixed/older", "older")?;
+    moto.put("mixed/older", MARK)?;
     moto.put_bytes("mixed/bytes", b"\xff")?;
     moto.put("mixed/pending", MARK)?;
     moto.schedule_deletion("mixed/pending")?;
@@ -46,6 +48,7 @@ fn each_of_a_batch_has_its_own_result() -> Result<()> {
         "mixed/pending/",
         "mixed/none/",
         &format!("{arn}/"),
+        "mixed/older/#2",
     ];
     let check = |rests: &[&str]| {
         let got = vault.get_all(rests)?;
@@ -56,12 +59,18 @@ fn each_of_a_batch_has_its_own_result() -> Result<()> {
         got[4].fails(NotFound)?;
         got[5].fails(NotFound)?;
         got[6].is("A")?;
+        got[7].is("older")?;
         anyhow::Ok(())
     };
     check(&rests)?;
+    let unasked = front
+        .requests()
+        .iter()
+        .all(|request| action(request) == "GetSecretValue" || !request.dump().contains("older"));
+    ensure!(unasked, "a current value that nobody asked for");
     // What the call cannot read is read by itself: another stage, and an ARN while the account is not
     // known.
-    front.was_asked(&[("BatchGetSecretValue", 1), ("GetSecretValue", 2)])?;
+    front.was_asked(&[("BatchGetSecretValue", 1), ("GetSecretValue", 3)])?;
 
     // For moto the whole call fails when one secret has no value.
     moto.put_nothing("mixed/empty")?;

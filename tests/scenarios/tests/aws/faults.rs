@@ -79,23 +79,25 @@ fn throttling_by_code_is_retried_and_heeded() -> Result<()> {
 
 #[test]
 fn an_answer_of_something_else_is_none() -> Result<()> {
-    let secret = |arn: &str, name: &str| json!({ "ARN": arn, "Name": name, "SecretString": MARK });
+    let secret = |arn: &str, name: &str, text: &str| {
+        json!({ "ARN": arn, "Name": name, "SecretString": text }).to_string()
+    };
     let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:x-AbC123";
+    let larger_than_twenty_secrets = "x".repeat(9 << 20);
     for body in [
         json!({}).to_string(),
         json!({ "SecretString": MARK }).to_string(),
-        secret(arn, "another").to_string(),
-        secret("arn:aws:iam::123456789012:role/x", "x").to_string(),
-        // Larger than twenty secrets.
-        format!("{{\"SecretString\":\"{}\"}}", "x".repeat(9 << 20)),
+        secret(arn, "another", MARK),
+        secret("arn:aws:iam::123456789012:role/x", "x", MARK),
+        secret(arn, "x", &larger_than_twenty_secrets),
     ] {
         let upstream = Upstream::answering(move |_| Reply::status(200).body(&body))?;
         at(&format!("http://{}", upstream.address()))
             .get("x")?
             .fails(Unavailable)?;
     }
-    let upstream =
-        Upstream::answering(move |_| Reply::status(200).body(secret(arn, "x").to_string()))?;
+    let body = secret(arn, "x", MARK);
+    let upstream = Upstream::answering(move |_| Reply::status(200).body(&body))?;
     at(&format!("http://{}", upstream.address()))
         .get("x")?
         .is(MARK)
