@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Kind, Spelling};
+use super::{Backend, Kind, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 pub(super) const SECRETS: Kind = Kind {
     name: "azure",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };
@@ -16,6 +17,7 @@ pub(super) const SECRETS: Kind = Kind {
 pub(super) const CERTIFICATES: Kind = Kind {
     name: "azure-certs",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Kind, Spelling};
+use super::{Backend, Kind, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 pub(super) const KIND: Kind = Kind {
     name: "conjur",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

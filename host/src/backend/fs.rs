@@ -18,13 +18,14 @@ use futures::future::BoxFuture;
 use nix::fcntl::OFlag;
 use vaultref_contract::Secret;
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 pub(super) const KIND: Kind = Kind {
     name: "fs",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

@@ -21,7 +21,7 @@ use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 use vaultrs::error::ClientError;
 use vaultrs::{kv1, kv2};
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
 use crate::value::Wiped;
@@ -29,6 +29,7 @@ use crate::value::Wiped;
 pub(super) const KIND: Kind = Kind {
     name: "hcv",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };
