@@ -82,5 +82,12 @@ pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, Confi
     })
 }
 
+/// The fields of a mapping, for tests of what is made of them.
+#[cfg(test)]
+pub(crate) fn fields_of(yaml: &str) -> Fields {
+    let document = serde_yaml_ng::from_str(yaml).expect("YAML");
+    Node::root(document).fields().expect("a mapping")
+}
+
 #[cfg(test)]
 mod tests;
