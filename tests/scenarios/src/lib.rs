@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod client;
 pub mod daemon;
 pub mod envoy;
+pub mod keyvault;
 pub mod load;
 pub mod openbao;
 pub mod paths;

@@ -89,6 +89,7 @@ macro_rules! every_row {
     };
 }
 
+mod azure;
 mod bench;
 mod env;
 mod fs;
