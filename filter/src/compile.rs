@@ -5,6 +5,7 @@
 //! refused here, with its place; a rule that was compiled has no cases left that make no sense.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use vaultref_contract::{Secret, Template};
 
@@ -47,9 +48,9 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// As it is written, which is what the resolver is asked.
-    pub(crate) text: String,
+    pub(crate) text: Rc<str>,
     /// Its vault, the only part of it that is logged.
-    pub(crate) vault: String,
+    pub(crate) vault: Rc<str>,
 }
 
 /// Whom to ask, and how. Two that are equal share one poller.
@@ -75,6 +76,16 @@ impl Resolver {
     /// How long a request waits, in the VM's own time.
     pub(crate) fn timeout_age(&self) -> Age {
         Age::from(self.timeout).saturating_mul(MILLISECOND)
+    }
+
+    /// How long a call is waited for, in the VM's own time. nginx applies the timeout to connecting,
+    /// to sending and to each read, and an answer takes two of them or so.
+    pub(crate) fn patience(&self, kind: Kind) -> Age {
+        let times = match kind {
+            Kind::Envoy => 1,
+            Kind::Nginx => 4,
+        };
+        self.timeout_age().saturating_mul(times)
     }
 }
 
@@ -125,11 +136,22 @@ pub(crate) enum OnError {
     WithoutField,
 }
 
+/// The environment variables that a gateway lets the module see.
+pub(crate) trait Variables {
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+impl<H: Host> Variables for H {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment(name)
+    }
+}
+
 /// Compiles a configuration for a kind of gateway.
 pub(crate) fn compile(
     config: Config,
     kind: Kind,
-    host: &impl Host,
+    host: &impl Variables,
 ) -> Result<Compiled, ConfigError> {
     let resolver = resolver(config.resolver, kind, host)?;
     let single =
@@ -167,13 +189,13 @@ pub(crate) fn compile(
         .collect::<Result<Vec<_>, _>>()?;
     let mut matched_headers: Vec<String> = Vec::new();
     for rule in &rules {
-        matched_headers.extend(rule.matcher.header_names().map(str::to_owned));
-        if rule.matcher.looks_at_host() {
-            matched_headers.push("host".to_owned());
+        let host = rule.matcher.looks_at_host().then_some("host");
+        for name in rule.matcher.header_names().chain(host) {
+            if matched_headers.iter().all(|known| known != name) {
+                matched_headers.push(name.to_owned());
+            }
         }
     }
-    matched_headers.sort();
-    matched_headers.dedup();
     Ok(Compiled {
         resolver,
         looks_at_path: rules.iter().any(|rule| rule.matcher.looks_at_path()),
@@ -183,7 +205,11 @@ pub(crate) fn compile(
     })
 }
 
-fn resolver(config: ResolverConfig, kind: Kind, host: &impl Host) -> Result<Resolver, ConfigError> {
+fn resolver(
+    config: ResolverConfig,
+    kind: Kind,
+    host: &impl Variables,
+) -> Result<Resolver, ConfigError> {
     let target = match (config.upstream, config.host_function) {
         (Some(upstream), false) => {
             check_upstream(&upstream, kind)?;
@@ -253,14 +279,14 @@ fn check_upstream(upstream: &str, kind: Kind) -> Result<(), ConfigError> {
     }
 }
 
-fn token(name: &str, target: &Target, host: &impl Host) -> Result<Secret, ConfigError> {
+fn token(name: &str, target: &Target, host: &impl Variables) -> Result<Secret, ConfigError> {
     const PLACE: &str = "/resolver/token_env";
     if *target == Target::HostFunction {
         let message = "a host function takes no token: the host knows who calls";
         return Err(ConfigError::new(PLACE, message));
     }
     let usable = !name.is_empty() && !name.contains(['=', '\0']);
-    let value = usable.then(|| host.environment(name)).flatten();
+    let value = usable.then(|| host.variable(name)).flatten();
     let Some(value) = value.map(Secret::from) else {
         let message = format!("the environment variable '{name}' is not visible to the filter");
         return Err(ConfigError::new(PLACE, message));
@@ -331,7 +357,7 @@ fn on_error(place: &str, config: OnErrorConfig) -> Result<OnError, ConfigError> 
 #[derive(Default)]
 struct References {
     asked: Vec<Asked>,
-    by_text: BTreeMap<String, usize>,
+    by_text: BTreeMap<Rc<str>, usize>,
     of_rule: Vec<usize>,
 }
 
@@ -344,8 +370,8 @@ impl References {
             vaultref_contract::Part::Text(text) => Piece::Text(text.clone()),
             vaultref_contract::Part::Reference(found) => {
                 let asked = Asked {
-                    text: found.as_str().to_owned(),
-                    vault: found.reference().vault().to_owned(),
+                    text: found.as_str().into(),
+                    vault: found.reference().vault().into(),
                 };
                 Piece::Reference(self.index(asked))
             }
@@ -358,7 +384,7 @@ impl References {
             Some(known) => *known,
             None => {
                 let new = self.asked.len();
-                self.by_text.insert(asked.text.clone(), new);
+                self.by_text.insert(Rc::clone(&asked.text), new);
                 self.asked.push(asked);
                 new
             }

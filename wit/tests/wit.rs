@@ -17,7 +17,7 @@ impl Wit {
         let mut resolve = Resolve::default();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vaultref.wit");
         resolve
-            .push_str(path, include_str!("../vaultref.wit"))
+            .push_source(path, include_str!("../vaultref.wit"))
             .expect("valid WIT");
         Self(resolve)
     }

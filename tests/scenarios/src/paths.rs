@@ -61,6 +61,35 @@ pub fn bao() -> Result<PathBuf> {
     tool("bao")
 }
 
+/// The Python that has moto, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn moto_python() -> Result<PathBuf> {
+    // Its command is made last.
+    tool("moto")?;
+    Ok(root().join(".tools/moto/bin/python"))
+}
+
+/// The stand-in for Google Cloud, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn drongo() -> Result<PathBuf> {
+    tool("drongo")
+}
+
+/// Python with CyberArk's own client for Conjur, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn conjur_client() -> Result<PathBuf> {
+    tool("conjur-client")
+}
+
 /// Python with Microsoft's own client for Key Vault, as `make` fetches it.
 ///
 /// # Errors

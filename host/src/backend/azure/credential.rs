@@ -111,7 +111,7 @@ impl Credential {
                     tenant: tenant.ok_or_else(|| missing("tenant_id", "TENANT_ID"))?,
                     client: client.ok_or_else(|| missing("client_id", "CLIENT_ID"))?,
                     authority: authority(environment, host)?,
-                    http: network.client(true)?,
+                    http: network.client_beside()?,
                 },
                 secret,
             }
@@ -131,12 +131,12 @@ impl Credential {
                     tenant: beside(tenant, "tenant_id", "AZURE_TENANT_ID")?,
                     client: beside(client, "client_id", "AZURE_CLIENT_ID")?,
                     authority: authority(environment, host)?,
-                    http: network.client(true)?,
+                    http: network.client_beside()?,
                 },
                 token_file: file.into(),
             }
         } else {
-            Source::Managed(Managed::take(client, environment, network)?)
+            Source::Managed(Managed::take(client, environment)?)
         };
         Ok(Self {
             source,

@@ -37,9 +37,6 @@ const HEADER_VARIABLE: &str = "IDENTITY_HEADER";
 /// What errors call it.
 const WHO: &str = "the machine's identity service";
 
-/// On the machine itself a connection is there at once or never: outside of Azure.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-
 /// Where the machine gives tokens, and for which of its identities.
 pub(super) struct Managed {
     endpoint: Url,
@@ -67,7 +64,6 @@ impl Managed {
     pub(super) fn take(
         client: Option<String>,
         environment: &Environment,
-        network: &Network,
     ) -> Result<Self, ConfigError> {
         let given = text(environment, ENDPOINT_VARIABLE)?;
         let header = text(environment, HEADER_VARIABLE)?;
@@ -97,9 +93,7 @@ impl Managed {
             }
         };
         Ok(Self {
-            http: network.client_with(endpoint.scheme() == "https", |builder| {
-                builder.connect_timeout(CONNECT_WITHIN)
-            })?,
+            http: Network::client_nearby()?,
             endpoint,
             api_version,
             header,
@@ -144,10 +138,10 @@ impl Managed {
             code @ (404 | 410) => {
                 return Err(ReadError::transient(format!("{WHO} answers {code}")));
             }
-            code => return Err(login_status(code, &answer.headers, &answer.body)),
+            code => return Err(login_status(code, &answer)),
         }
         let token: Token =
-            serde_json::from_slice(&answer.body).map_err(|_| network::unreadable(LOGIN))?;
+            serde_json::from_slice(answer.body.expose()).map_err(|_| network::unreadable(LOGIN))?;
         let lease = token.lease().ok_or_else(|| network::unreadable(LOGIN))?;
         Ok(Login::leased(SdkSecret::new(token.access_token), lease))
     }
@@ -170,7 +164,7 @@ fn seconds(value: &Value) -> Option<u64> {
 
 fn address(variable: &str, text: &str) -> Result<Url, ConfigError> {
     let url = Url::parse(text).ok();
-    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    url.filter(|url| url.scheme() == "http" && url.has_host())
         .ok_or_else(|| ConfigError::new(variable, "must be an http address"))
 }
 
@@ -179,13 +173,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::fields_of;
 
     #[test]
     fn without_a_variable_it_is_the_address_of_all_machines() {
         let environment = Environment::default();
-        let network = Network::take(&mut fields_of("{}"), &environment).expect("a network");
-        let managed = Managed::take(None, &environment, &network).expect("an identity");
+        let managed = Managed::take(None, &environment).expect("an identity");
         assert_eq!(
             managed.endpoint.as_str(),
             "http://169.254.169.254/metadata/identity/oauth2/token"

@@ -46,7 +46,7 @@ fn chosen<const N: usize>(
         format!("vaults: [ {{ name: azure, prefix: kv, config: {{ {VAULT}, {fields} }} }} ]");
     parse(&yaml, &environment).map_err(|error| error.to_string())?;
     // Built once more by hand, since the vault hides what it is made of.
-    let mut fields = crate::config::fields_of(&format!("{{ {VAULT}, {fields} }}"));
+    let mut fields = crate::config::fields(&format!("{{ {VAULT}, {fields} }}"));
     let parts = Parts::take(&mut fields, &environment).map_err(|error| error.to_string())?;
     Ok(parts.credential.kind())
 }

@@ -8,7 +8,6 @@ use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use azure_core::Bytes;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
 use azure_core::http::{
@@ -18,7 +17,7 @@ use azure_core::http::{
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use thiserror::Error;
-use zeroize::Zeroizing;
+use vaultref_contract::Secret;
 
 use crate::backend::{ReadError, ReadErrorKind, network};
 
@@ -27,9 +26,6 @@ const VAULT: &str = "the vault";
 
 /// What errors call the login.
 pub(super) const LOGIN: &str = "the login";
-
-/// More than any secret or certificate of Key Vault with its chain; what goes on for longer is none.
-const MOST_BYTES: usize = 1 << 20;
 
 /// Sends the SDK's requests.
 #[derive(Clone, Debug)]
@@ -109,14 +105,14 @@ impl HttpClient for Transport {
             // How the vault says where to log in; the SDK does so.
             Asks::Vault if code == 401 => None,
             Asks::Vault => Some(vault_status(code, &answer)),
-            Asks::Login => Some(login_status(code, &answer.headers, &answer.body)),
+            Asks::Login => Some(login_status(code, &answer)),
         };
         match error {
             Some(error) => Err(refused(error)),
             None => Ok(AsyncRawResponse::from_bytes(
                 code.into(),
                 headers(&answer.headers),
-                Bytes::from_owner(answer.body),
+                network::wiped(answer.body),
             )),
         }
     }
@@ -126,7 +122,7 @@ impl HttpClient for Transport {
 pub(super) struct Answer {
     pub(super) status: reqwest::StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) body: Secret,
 }
 
 impl Transport {
@@ -153,25 +149,11 @@ pub(super) async fn answer(
     request: reqwest::RequestBuilder,
 ) -> Result<Answer, ReadError> {
     let sent = request.send().await;
-    let mut response = sent.map_err(|error| network::unreachable(who, &error))?;
-    // In one piece from the start, so that growing leaves no copies behind.
-    let expected = response.content_length().unwrap_or_default();
-    let expected = usize::try_from(expected).unwrap_or(MOST_BYTES);
-    let mut body = Zeroizing::new(Vec::with_capacity(expected.min(MOST_BYTES)));
-    loop {
-        let chunk = response.chunk().await;
-        match chunk.map_err(|_| ReadError::transient(format!("{who} broke off its answer")))? {
-            None => break,
-            Some(chunk) if body.len() + chunk.len() > MOST_BYTES => {
-                return Err(network::unreadable(who));
-            }
-            Some(chunk) => body.extend_from_slice(&chunk),
-        }
-    }
+    let response = sent.map_err(|error| network::unreachable(who, &error))?;
     Ok(Answer {
         status: response.status(),
         headers: response.headers().clone(),
-        body,
+        body: network::body(who, response).await?,
     })
 }
 
@@ -210,7 +192,7 @@ fn vault_status(code: u16, answer: &Answer) -> ReadError {
     if code != 403 {
         return error;
     }
-    let inner = serde_json::from_slice(&answer.body)
+    let inner = serde_json::from_slice(answer.body.expose())
         .ok()
         .and_then(|body: VaultError| body.error.innererror?.code);
     let (kind, cause) = match inner.as_deref() {
@@ -240,15 +222,16 @@ struct LoginError {
 }
 
 /// What an answer of the login other than a token means. Never that the secret does not exist.
-pub(super) fn login_status(code: u16, headers: &HeaderMap, body: &[u8]) -> ReadError {
+pub(super) fn login_status(code: u16, answer: &Answer) -> ReadError {
     if !matches!(code, 400 | 401 | 403) {
-        let error = network::status(LOGIN, code, headers);
+        let error = network::status(LOGIN, code, &answer.headers);
         return ReadError {
             kind: ReadErrorKind::Unavailable,
             ..error
         };
     }
-    let codes = serde_json::from_slice(body).map(|error: LoginError| error.error_codes);
+    let codes =
+        serde_json::from_slice(answer.body.expose()).map(|error: LoginError| error.error_codes);
     let known = codes.unwrap_or_default().into_iter().find_map(|code| {
         Some(match code {
             700_016 => "the tenant knows no such client",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vaultref_scenarios::openbao::{KV2_MOUNT, OpenBao};
 use vaultref_scenarios::upstream::Reply;
 
-use crate::kit::{Abilities, Config, Fixture, Server, Shared};
+use crate::kit::{Abilities, Config, Fixture, Server, Shared, SideTalk};
 
 static SERVER: Shared<OpenBao> = Shared::new();
 
@@ -108,6 +108,22 @@ impl Fixture for Kv2 {
         self.forbidden.push(name.to_owned());
         self.vault()?.allow_all_but(&self.forbidden)?;
         Ok(true)
+    }
+
+    fn side_talk(&self) -> SideTalk {
+        Box::new(|request| match request.path.as_str() {
+            // Whether the token lasts is asked first; this one may not know.
+            "/v1/auth/token/lookup-self" => {
+                Some(Reply::status(403).body(r#"{"errors":["permission denied"]}"#))
+            }
+            // How the server is, is asked after it failed.
+            "/v1/sys/health" => {
+                Some(Reply::status(200).body(
+                    r#"{"initialized":true,"sealed":false,"standby":false,"version":"2.7.2"}"#,
+                ))
+            }
+            _ => None,
+        })
     }
 
     fn good_answer(&self, _name: &str, content: &[u8]) -> Option<Reply> {

@@ -89,10 +89,14 @@ macro_rules! every_row {
     };
 }
 
+mod aws;
 mod azure;
 mod bench;
+mod conjur;
 mod env;
 mod fs;
+mod gcp;
 mod hcv;
 mod kit;
 mod rows;
+mod vault;

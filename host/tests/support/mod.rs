@@ -1,0 +1,183 @@
+//! The binary in a folder of its own, and what it says.
+#![allow(dead_code)] // each test program uses some of it
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Stands in every place where a value can stand, and must not be seen in any other.
+pub const VALUE: &str = "hunter2-Zm9v";
+
+/// A folder with a `vaultref.yaml` whose vault `files` is the folder `secrets` in it.
+pub struct Place(TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self(TempDir::new().expect("a directory"));
+        fs::create_dir(place.path().join("secrets")).expect("made");
+        let secrets = place.path().join("secrets");
+        let yaml = format!(
+            "vaults: [{{name: fs, prefix: files, config: {{prefix: {secrets:?}, ttl: 1, neg_ttl: 0}}}}]"
+        );
+        place.put("vaultref.yaml", yaml);
+        place.secret("token", VALUE);
+        place
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file as a whole, so that nobody sees a part of it.
+    pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        let beside = self.path().join(".new");
+        fs::write(&beside, content).expect("written");
+        fs::rename(&beside, &path).expect("renamed");
+        path
+    }
+
+    pub fn secret(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.put(&format!("secrets/{name}"), content);
+    }
+
+    /// The binary, as talkative as it can be made.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vaultref"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("TEST", VALUE)
+            .env("VAULTREF_LOG", "trace")
+            .env("RUST_LOG", "trace")
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Told {
+        Told::of(&self.command().args(arguments).output().expect("started"))
+    }
+}
+
+/// What a process said.
+pub struct Told {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Told {
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().expect("no signal"),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    pub fn hides_values(&self) {
+        assert!(!self.out.contains(VALUE), "{}", self.out);
+        assert!(!self.err.contains(VALUE), "{}", self.err);
+    }
+}
+
+/// A process whose lines are waited for.
+pub struct Running {
+    pub child: Child,
+    lines: mpsc::Receiver<String>,
+    /// All lines that came, and whether they were waited for.
+    seen: RefCell<Vec<(String, bool)>>,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let (sender, lines) = mpsc::channel();
+        let out: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
+        let err: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
+        for stream in [out, err] {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Self {
+            child,
+            lines,
+            seen: RefCell::default(),
+        }
+    }
+
+    /// A line that holds this and was not waited for before. (The two streams come in any order.)
+    pub fn wait_for(&self, needle: &str) -> String {
+        let mut seen = self.seen.borrow_mut();
+        loop {
+            let mut fresh = seen.iter_mut().filter(|(_, is_known)| !is_known);
+            if let Some((line, is_known)) = fresh.find(|(line, _)| line.contains(needle)) {
+                *is_known = true;
+                return line.clone();
+            }
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => seen.push((line, false)),
+                Err(error) => panic!("{error}, no '{needle}' in {seen:#?}"),
+            }
+        }
+    }
+
+    /// All lines, once nobody writes any more.
+    pub fn all(&self) -> Vec<String> {
+        let mut seen = self.seen.borrow_mut();
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => seen.push((line, true)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return seen.iter().map(|(line, _)| line.clone()).collect();
+                }
+                Err(error) => panic!("{error} after {seen:#?}"),
+            }
+        }
+    }
+
+    /// How it ended, its input being open until then.
+    pub fn ended(&mut self) -> ExitStatus {
+        // (To wait closes the input that the process still has here.)
+        let input = self.child.stdin.take();
+        let ended = self.child.wait().expect("ended");
+        drop(input);
+        ended
+    }
+
+    pub fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("sent");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // First as it is meant, so that what it has started ends too; it ends at the end of its
+        // input as well.
+        drop(self.child.stdin.take());
+        if let Ok(None) = self.child.try_wait() {
+            self.send(Signal::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}
