@@ -53,7 +53,7 @@ demo-envoy: wasm ## the same with a real Envoy and a real OpenBao
 
 test: wasm guests ## all tests, with real servers that are started and stopped by them
 	$(call say,test: the whole workspace with real Envoy and OpenBao)
-	scripts/install-tools envoy bao wrk moto drongo conjur-client
+	scripts/install-tools envoy bao wrk moto drongo conjur-client azure-client
 	# All targets: the tests' executables and also the programs that they start.
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	export CARGO_TARGET_$(HOST)_RUNNER='setpriv --pdeathsig KILL'

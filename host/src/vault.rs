@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::backend::{Backend, Kind, ReadError};
+use crate::backend::{Backend, Kind, ReadError, USUAL_TTL};
 
 mod circuit;
 mod dependent;
@@ -39,7 +39,7 @@ enum Source {
     /// From fields that stand in the configuration.
     Given(Arc<dyn Backend>),
     /// From fields of which some are read from other vaults.
-    Dependent(Dependent),
+    Dependent(Box<Dependent>),
 }
 
 impl Vault {
@@ -52,7 +52,7 @@ impl Vault {
     /// A vault that can be read once the references in its fields are.
     pub(crate) fn dependent(name: String, dependent: Dependent, settings: Settings) -> Self {
         let kind = dependent.kind();
-        Self::from_source(name, kind, Source::Dependent(dependent), settings)
+        Self::from_source(name, kind, Source::Dependent(Box::new(dependent)), settings)
     }
 
     fn from_source(name: String, kind: Kind, source: Source, settings: Settings) -> Self {
@@ -151,7 +151,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            ttl: Some(Duration::from_secs(300)),
+            ttl: Some(USUAL_TTL),
             neg_ttl: Duration::from_secs(5),
             resurrect_ttl: Duration::from_secs(86_400),
             min_ttl: Duration::from_secs(1),

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 pub(super) const KIND: Kind = Kind {
     name: "env",
     build,
+    ttl: USUAL_TTL,
     reference_options: &["prefix"],
     spelling: Spelling {
         pattern,

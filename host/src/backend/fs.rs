@@ -28,13 +28,14 @@ use self::lanes::Lanes;
 use self::lookup::{Found, Lookups, Wanted};
 use self::names::lexical;
 use self::watch::Watch;
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
 pub(super) const KIND: Kind = Kind {
     name: "fs",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

@@ -63,6 +63,9 @@ pub const KINDS: &[Kind] = &[
     hcv::KIND,
 ];
 
+/// How long a value is fresh where neither the vault nor its backend says otherwise.
+pub const USUAL_TTL: Duration = Duration::from_secs(300);
+
 /// A backend by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -70,6 +73,8 @@ pub struct Kind {
     pub name: &'static str,
     /// Makes a vault of its fields; takes out of `Fields` what it knows.
     pub build: Build,
+    /// How long a value is fresh where the vault does not say.
+    pub ttl: Duration,
     /// Fields that a reference may set (`?prefix=`) where the vault's `allow_options` lists them.
     /// Never one that says where to look or how to log in.
     pub reference_options: &'static [&'static str],

@@ -145,7 +145,7 @@ fn prefetch(node: Option<Node>, vaults: &Vaults) -> Result<Vec<String>, ConfigEr
 }
 
 /// The fields of a text, for tests of what reads them.
-#[cfg(all(test, feature = "hcv"))]
+#[cfg(all(test, any(feature = "azure", feature = "hcv")))]
 pub(crate) fn fields(text: &str) -> Fields {
     let document = serde_yaml_ng::from_str(text).expect("YAML");
     Node::root(document).fields().expect("a mapping")

@@ -192,7 +192,8 @@ fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
         node.map(|node| node.integer(least..=MAX_SECONDS).map(Duration::from_secs))
             .transpose()
     };
-    let ttl = seconds("ttl", 0)?.map_or(defaults.ttl, |ttl| (!ttl.is_zero()).then_some(ttl));
+    let ttl = seconds("ttl", 0)?.unwrap_or(kind.ttl);
+    let ttl = (!ttl.is_zero()).then_some(ttl);
     let neg_ttl = seconds("neg_ttl", 0)?.unwrap_or(defaults.neg_ttl);
     let resurrect_ttl = seconds("resurrect_ttl", 0)?.unwrap_or(defaults.resurrect_ttl);
     let min_ttl = seconds("min_ttl", 1)?.unwrap_or(defaults.min_ttl);

@@ -15,6 +15,7 @@ pub mod drongo;
 pub mod envoy;
 pub mod front;
 pub mod gate;
+pub mod keyvault;
 pub mod load;
 pub mod moto;
 pub mod openbao;

@@ -90,6 +90,15 @@ pub fn conjur_client() -> Result<PathBuf> {
     tool("conjur-client")
 }
 
+/// Python with Microsoft's own client for Key Vault, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn azure_client() -> Result<PathBuf> {
+    tool("azure-client")
+}
+
 /// The load generator, as `make` fetches it.
 ///
 /// # Errors

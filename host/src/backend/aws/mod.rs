@@ -20,7 +20,7 @@ use super::amazon::answer::{About, Refusal};
 use super::amazon::credentials::Chain;
 use super::network::{self, Network};
 use super::session::{Login, Session};
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 use batch::Batching;
@@ -43,6 +43,7 @@ const SERVICE: &str = "AWS Secrets Manager";
 pub(super) const KIND: Kind = Kind {
     name: "aws",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling {
         // A pattern of an `allow` must be a name: it would have to be held against region and account.

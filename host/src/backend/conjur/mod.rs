@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::endpoint::{Endpoint, encoded};
 use super::network::{self, Network};
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
 use crate::value::Wiped;
@@ -33,6 +33,7 @@ mod login;
 pub(super) const KIND: Kind = Kind {
     name: "conjur",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

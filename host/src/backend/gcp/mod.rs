@@ -20,7 +20,7 @@ use vaultref_contract::Secret;
 
 use super::endpoint::Endpoint;
 use super::network::{self, Network};
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
 use credentials::Credentials;
@@ -32,6 +32,7 @@ mod transport;
 pub(super) const KIND: Kind = Kind {
     name: "gcp",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

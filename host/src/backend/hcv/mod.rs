@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::network::{self, Network};
-use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling};
+use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 use crate::value::Wiped;
@@ -28,6 +28,7 @@ use tokens::{Ticket, Tokens};
 pub(super) const KIND: Kind = Kind {
     name: "hcv",
     build,
+    ttl: USUAL_TTL,
     reference_options: &[],
     spelling: Spelling::EXACT,
 };

@@ -90,6 +90,7 @@ macro_rules! every_row {
 }
 
 mod aws;
+mod azure;
 mod bench;
 mod conjur;
 mod env;
