@@ -13,8 +13,6 @@ override TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 # Scenarios start the daemon from here; `make test` always builds it first.
 export VAULTREF_BIN := $(TARGET_DIR)/debug/vaultref
-# Snapshots are compared, never written: a test run leaves the checkout clean.
-export INSTA_UPDATE ?= no
 
 CARGO := cargo
 # The lock file is the project's: no target may change it.
@@ -34,7 +32,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help demo demo-envoy test bench lint fuzz wasm build guests
+.PHONY: help demo demo-envoy test bench soak lint fuzz wasm build guests
 # Cargo has its own parallelism, and the targets share its target folder.
 .NOTPARALLEL:
 
@@ -55,7 +53,7 @@ demo-envoy: wasm ## the same with a real Envoy and a real OpenBao
 
 test: wasm guests ## all tests, with real servers that are started and stopped by them
 	$(call say,test: the whole workspace with real Envoy and OpenBao)
-	scripts/install-tools envoy bao wrk moto
+	scripts/install-tools envoy bao wrk moto drongo conjur-client
 	# All targets: the tests' executables and also the programs that they start.
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	export CARGO_TARGET_$(HOST)_RUNNER='setpriv --pdeathsig KILL'
@@ -66,6 +64,12 @@ bench: wasm guests ## what the filter costs a request in Envoy, beside its peers
 	scripts/install-tools envoy wrk
 	$(PROGRAMS)
 	"$(TARGET_DIR)/debug/bench" $(BENCH_ARGS)
+
+soak: wasm ## ten minutes of load with rotations and a daemon that is killed (SOAK_ARGS=--help)
+	$(call say,soak: Envoy under load while the secret changes; ten minutes)
+	scripts/install-tools envoy bao wrk
+	$(PROGRAMS)
+	"$(TARGET_DIR)/debug/soak" $(SOAK_ARGS)
 
 lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	$(call say,lint: format)

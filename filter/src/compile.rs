@@ -4,22 +4,24 @@
 //! This happens once a configuration, so that a request parses nothing. Whatever can be refused is
 //! refused here, with its place; a rule that was compiled has no cases left that make no sense.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use vaultref_contract::{Secret, Template};
 
 use crate::Host;
-use crate::config::{Config, ConfigError, OnErrorConfig, ResolverConfig, RuleConfig, push_member};
+use crate::config::{Config, ConfigError, OnErrorConfig, RuleConfig};
 use crate::matching::{self, Matcher};
-use crate::render::{Encoding, Piece, Value, ValueKind};
+use crate::render::Value;
 use crate::table::{Age, MILLISECOND};
 
 mod fields;
+mod references;
+mod resolver;
+
+use references::References;
 
 pub(crate) use fields::{HeaderVerb, HeaderWrite, QueryVerb, QueryWrite, header_name};
 
-const DEFAULT_TIMEOUT: u32 = 1000;
-const LONGEST_TIMEOUT: u64 = 60_000;
 const DEFAULT_ERROR_STATUS: u32 = 503;
 
 /// What a gateway can and cannot do.
@@ -47,9 +49,9 @@ pub(crate) struct Compiled {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// As it is written, which is what the resolver is asked.
-    pub(crate) text: String,
+    pub(crate) text: Rc<str>,
     /// Its vault, the only part of it that is logged.
-    pub(crate) vault: String,
+    pub(crate) vault: Rc<str>,
 }
 
 /// Whom to ask, and how. Two that are equal share one poller.
@@ -75,6 +77,16 @@ impl Resolver {
     /// How long a request waits, in the VM's own time.
     pub(crate) fn timeout_age(&self) -> Age {
         Age::from(self.timeout).saturating_mul(MILLISECOND)
+    }
+
+    /// How long a call is waited for, in the VM's own time. nginx applies the timeout to connecting,
+    /// to sending and to each read, and an answer takes two of them or so.
+    pub(crate) fn patience(&self, kind: Kind) -> Age {
+        let times = match kind {
+            Kind::Envoy => 1,
+            Kind::Nginx => 4,
+        };
+        self.timeout_age().saturating_mul(times)
     }
 }
 
@@ -125,13 +137,24 @@ pub(crate) enum OnError {
     WithoutField,
 }
 
+/// The environment variables that a gateway lets the module see.
+pub(crate) trait Variables {
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+impl<H: Host> Variables for H {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment(name)
+    }
+}
+
 /// Compiles a configuration for a kind of gateway.
 pub(crate) fn compile(
     config: Config,
     kind: Kind,
-    host: &impl Host,
+    host: &impl Variables,
 ) -> Result<Compiled, ConfigError> {
-    let resolver = resolver(config.resolver, kind, host)?;
+    let resolver = resolver::resolver(config.resolver, kind, host)?;
     let single =
         config.request.is_some() || config.basic_auth.is_some() || config.on_error.is_some();
     let rules = match (config.rules, single) {
@@ -167,13 +190,13 @@ pub(crate) fn compile(
         .collect::<Result<Vec<_>, _>>()?;
     let mut matched_headers: Vec<String> = Vec::new();
     for rule in &rules {
-        matched_headers.extend(rule.matcher.header_names().map(str::to_owned));
-        if rule.matcher.looks_at_host() {
-            matched_headers.push("host".to_owned());
+        let host = rule.matcher.looks_at_host().then_some("host");
+        for name in rule.matcher.header_names().chain(host) {
+            if matched_headers.iter().all(|known| known != name) {
+                matched_headers.push(name.to_owned());
+            }
         }
     }
-    matched_headers.sort();
-    matched_headers.dedup();
     Ok(Compiled {
         resolver,
         looks_at_path: rules.iter().any(|rule| rule.matcher.looks_at_path()),
@@ -181,96 +204,6 @@ pub(crate) fn compile(
         rules,
         references: references.asked,
     })
-}
-
-fn resolver(config: ResolverConfig, kind: Kind, host: &impl Host) -> Result<Resolver, ConfigError> {
-    let target = match (config.upstream, config.host_function) {
-        (Some(upstream), false) => {
-            check_upstream(&upstream, kind)?;
-            Target::Upstream(upstream)
-        }
-        (None, true) => Target::HostFunction,
-        _ => {
-            let message = "exactly one of 'upstream' and 'host_function: true' must be given";
-            return Err(ConfigError::new("/resolver", message));
-        }
-    };
-    let timeout = match config.timeout_ms {
-        None => DEFAULT_TIMEOUT,
-        Some(given) => u32::try_from(given)
-            .ok()
-            .filter(|_| (1..=LONGEST_TIMEOUT).contains(&given))
-            .ok_or_else(|| {
-                ConfigError::new(
-                    "/resolver/timeout_ms",
-                    "must be from 1 to 60000 milliseconds",
-                )
-            })?,
-    };
-    let authorization = config
-        .token_env
-        .map(|name| token(&name, &target, host))
-        .transpose()?;
-    Ok(Resolver {
-        target,
-        timeout,
-        authorization,
-    })
-}
-
-/// nginx ends the worker for some texts that are no address.
-fn check_upstream(upstream: &str, kind: Kind) -> Result<(), ConfigError> {
-    const PLACE: &str = "/resolver/upstream";
-    let plain = upstream.bytes().all(|byte| byte.is_ascii_graphic());
-    if upstream.is_empty() || !plain {
-        return Err(ConfigError::new(PLACE, "must name a cluster or an address"));
-    }
-    if kind == Kind::Envoy {
-        return Ok(());
-    }
-    if let Some(path) = upstream.strip_prefix("unix:") {
-        return if path.starts_with('/') {
-            Ok(())
-        } else {
-            Err(ConfigError::new(
-                PLACE,
-                "'unix:' is followed by an absolute path",
-            ))
-        };
-    }
-    if upstream.contains('/') {
-        let message = "nginx takes 'host:port' or 'unix:/path' here, no URL";
-        return Err(ConfigError::new(PLACE, message));
-    }
-    let port = upstream.rsplit_once(':').map(|(_, port)| port);
-    let in_brackets = upstream.ends_with(']');
-    match port {
-        Some(port) if !in_brackets && port.parse::<u16>().is_err() => Err(ConfigError::new(
-            PLACE,
-            "the port must be a number up to 65535",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn token(name: &str, target: &Target, host: &impl Host) -> Result<Secret, ConfigError> {
-    const PLACE: &str = "/resolver/token_env";
-    if *target == Target::HostFunction {
-        let message = "a host function takes no token: the host knows who calls";
-        return Err(ConfigError::new(PLACE, message));
-    }
-    let usable = !name.is_empty() && !name.contains(['=', '\0']);
-    let value = usable.then(|| host.environment(name)).flatten();
-    let Some(value) = value.map(Secret::from) else {
-        let message = format!("the environment variable '{name}' is not visible to the filter");
-        return Err(ConfigError::new(PLACE, message));
-    };
-    let text = value.expose().trim_ascii();
-    if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
-        let message = format!("the environment variable '{name}' does not hold a token");
-        return Err(ConfigError::new(PLACE, message));
-    }
-    Ok(Secret::new([b"Bearer ", text].concat()))
 }
 
 fn compile_rule(
@@ -325,96 +258,6 @@ fn on_error(place: &str, config: OnErrorConfig) -> Result<OnError, ConfigError> 
             Err(ConfigError::new(place, message))
         }
     }
-}
-
-/// The distinct references, of the configuration and of the rule at hand.
-#[derive(Default)]
-struct References {
-    asked: Vec<Asked>,
-    by_text: BTreeMap<String, usize>,
-    of_rule: Vec<usize>,
-}
-
-impl References {
-    /// Takes a text apart; its references become indices into the rule's list.
-    fn pieces(&mut self, place: &str, text: &str) -> Result<Vec<Piece>, ConfigError> {
-        let template =
-            Template::parse(text).map_err(|error| ConfigError::new(place, error.to_string()))?;
-        let pieces = template.parts().iter().map(|part| match part {
-            vaultref_contract::Part::Text(text) => Piece::Text(text.clone()),
-            vaultref_contract::Part::Reference(found) => {
-                let asked = Asked {
-                    text: found.as_str().to_owned(),
-                    vault: found.reference().vault().to_owned(),
-                };
-                Piece::Reference(self.index(asked))
-            }
-        });
-        Ok(pieces.collect())
-    }
-
-    fn index(&mut self, asked: Asked) -> usize {
-        let whole = match self.by_text.get(&asked.text) {
-            Some(known) => *known,
-            None => {
-                let new = self.asked.len();
-                self.by_text.insert(asked.text.clone(), new);
-                self.asked.push(asked);
-                new
-            }
-        };
-        match self.of_rule.iter().position(|known| *known == whole) {
-            Some(known) => known,
-            None => {
-                self.of_rule.push(whole);
-                self.of_rule.len().saturating_sub(1)
-            }
-        }
-    }
-
-    fn value(&mut self, place: &str, text: &str, encoding: Encoding) -> Result<Value, ConfigError> {
-        let pieces = self.pieces(place, text)?;
-        if encoding == Encoding::Header && literals_have_controls(&pieces) {
-            let message = "a control character cannot stand in a header";
-            return Err(ConfigError::new(place, message));
-        }
-        Ok(Value {
-            place: place.to_owned(),
-            kind: ValueKind::Text(pieces),
-            encoding,
-        })
-    }
-
-    fn basic(&mut self, place: &str, username: &str, password: &str) -> Result<Value, ConfigError> {
-        let mut half = |name: &str, text: &str| {
-            let mut place = place.to_owned();
-            push_member(&mut place, name);
-            let pieces = self.pieces(&place, text)?;
-            if literals_have_controls(&pieces) {
-                let message = "a control character cannot stand in Basic credentials";
-                return Err(ConfigError::new(place, message));
-            }
-            Ok((place, pieces))
-        };
-        let (at_username, username) = half("username", username)?;
-        let (_, password) = half("password", password)?;
-        let colon = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(':'));
-        if username.iter().any(colon) {
-            let message = "a ':' cannot stand in a username, where it would begin the password";
-            return Err(ConfigError::new(at_username, message));
-        }
-        Ok(Value {
-            place: place.to_owned(),
-            kind: ValueKind::Basic { username, password },
-            encoding: Encoding::Header,
-        })
-    }
-}
-
-fn literals_have_controls(pieces: &[Piece]) -> bool {
-    pieces.iter().any(
-        |piece| matches!(piece, Piece::Text(text) if text.bytes().any(crate::render::is_control)),
-    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
     clippy::unwrap_used
 )]
 
+mod check;
 mod compile;
 mod config;
 mod host;
@@ -36,6 +37,7 @@ mod waiting;
 #[cfg(test)]
 mod testing;
 
+pub use check::check;
 pub use compile::Kind;
 pub use config::{Config, ConfigError};
 pub use host::{HeaderPair, Host, Level, Status};

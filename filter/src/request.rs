@@ -149,19 +149,7 @@ pub(crate) fn complete(
         match step {
             Step::Done => {}
             Step::Write => overwrite(host, name, field)?,
-            Step::Append { own } => {
-                let Some((first, others)) = own.split_first() else {
-                    overwrite(host, name, field)?;
-                    continue;
-                };
-                host.set_request_header(name, first)?;
-                for other in others {
-                    host.add_request_header(name, other)?;
-                }
-                if let Some(Field::Value(value)) = field {
-                    host.add_request_header(name, value.expose())?;
-                }
-            }
+            Step::Append { own } => append(host, kind, name, own, field)?,
         }
     }
     match &plan.path {
@@ -177,6 +165,34 @@ fn overwrite(host: &impl Host, name: &str, field: Option<&Field>) -> Result<(), 
         Some(Field::Omit) => host.remove_request_header(name),
         None => Err(Status::NotFound),
     }
+}
+
+/// Writes a header anew with the client's values and one more.
+fn append(
+    host: &impl Host,
+    kind: Kind,
+    name: &str,
+    own: &[Vec<u8>],
+    field: Option<&Field>,
+) -> Result<(), Status> {
+    let Some((first, others)) = own.split_first() else {
+        return overwrite(host, name, field);
+    };
+    // In nginx a set changes the first value only, which the guard has emptied. It comes last there:
+    // what a trap on the way leaves is not the client's value alone.
+    if kind == Kind::Envoy {
+        host.set_request_header(name, first)?;
+    }
+    for other in others {
+        host.add_request_header(name, other)?;
+    }
+    if let Some(Field::Value(value)) = field {
+        host.add_request_header(name, value.expose())?;
+    }
+    if kind == Kind::Nginx {
+        host.set_request_header(name, first)?;
+    }
+    Ok(())
 }
 
 /// Gives a header another name, with all its values, in place of whatever had that name.

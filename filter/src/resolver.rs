@@ -12,7 +12,7 @@ use vaultref_contract::wire::{
     RESOLVE_PATH, RefusalKind, ReplyError, ResolveRequest, decode_reply,
 };
 
-use crate::compile::{Resolver, Target};
+use crate::compile::{Kind, Resolver, Target};
 use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
 
@@ -21,7 +21,7 @@ const PERIOD: Age = SECOND;
 /// How soon it is asked again after a failure, for the first [`QUICK_RETRIES`] times.
 const QUICK: Age = 200 * MILLISECOND;
 const QUICK_RETRIES: u32 = 5;
-/// Added to the timeout before a call whose callback did not come is given up.
+/// Added to what a call may take before one whose callback did not come is given up.
 pub(crate) const SLACK: Age = SECOND;
 
 /// Keeps the references of one resolver up to date.
@@ -39,6 +39,8 @@ pub(crate) struct Poller {
     trouble: Option<String>,
     /// The log says that every reference has its first answer.
     is_complete: bool,
+    /// The host's function was called, and came back.
+    has_function: bool,
 }
 
 /// A call of a poll that is under way.
@@ -93,6 +95,7 @@ impl Poller {
             dirty: false,
             trouble: None,
             is_complete: false,
+            has_function: false,
         }
     }
 
@@ -108,6 +111,11 @@ impl Poller {
         !self.flights.is_empty()
     }
 
+    /// Whether the last that was heard of the resolver is that it cannot be asked.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Whether a call of the poll has this token.
     pub(crate) fn has(&self, token: u32) -> bool {
         self.flights.iter().any(|flight| flight.token == token)
@@ -120,7 +128,7 @@ impl Poller {
     }
 
     /// Does what is due: gives up calls that are lost, and asks for everything when it is time.
-    pub(crate) fn tick(&mut self, host: &impl Host, age: Age) {
+    pub(crate) fn tick(&mut self, host: &impl Host, kind: Kind, age: Age) {
         let waiting = self.flights.len();
         self.flights.retain(|flight| flight.give_up > age);
         if self.flights.len() < waiting {
@@ -130,6 +138,12 @@ impl Poller {
             }
         }
         if self.is_polling() || age < self.next || self.table.is_empty() {
+            return;
+        }
+        // In nginx a function that it does not have traps, and each trap in a tick doubles the
+        // ticks. So a request tries it first.
+        let is_untried = self.resolver.target == Target::HostFunction && !self.has_function;
+        if kind == Kind::Nginx && is_untried {
             return;
         }
         self.round_failed = false;
@@ -149,11 +163,11 @@ impl Poller {
                                 self.forget(token);
                                 continue;
                             }
-                            let timeout = self.resolver.timeout_age();
+                            let patience = self.resolver.patience(kind);
                             self.flights.push(Flight {
                                 token,
                                 questions,
-                                give_up: age.saturating_add(timeout).saturating_add(SLACK),
+                                give_up: age.saturating_add(patience).saturating_add(SLACK),
                             });
                         }
                         Err(status) => {
@@ -248,8 +262,9 @@ impl Poller {
 
     fn call(&mut self, host: &impl Host, questions: Vec<Question>, age: Age) -> bool {
         let message = message(&self.table, &questions, 0);
-        let result = host
-            .call_foreign_function(RESOLVE_FUNCTION, &message)
+        let answer = host.call_foreign_function(RESOLVE_FUNCTION, &message);
+        self.has_function = true;
+        let result = answer
             .map(Secret::new)
             .map_err(Unanswered::NotSent)
             .and_then(|bytes| Ok(decode_reply(bytes.expose(), questions.len())?));
@@ -363,7 +378,7 @@ fn message(table: &Table, questions: &[Question], wait_ms: u32) -> Vec<u8> {
     let references = questions.iter().map(|question| {
         let entry = table.get(question.id);
         entry
-            .map(|entry| entry.asked.text.clone())
+            .map(|entry| String::from(&*entry.asked.text))
             .unwrap_or_default()
     });
     let request = ResolveRequest {

@@ -21,7 +21,7 @@ const HOLD: Age = 10 * SECOND;
 /// A rule of a root.
 pub(crate) struct Slot {
     pub(crate) rule: Rc<Rule>,
-    /// The entries of the rule's references, in the rule's order.
+    /// The entries of the rule's references, in the rule's order; none while its root rests.
     pub(crate) entries: Vec<EntryId>,
     pub(crate) state: State,
     /// What the state was made from: the versions of the entries.
@@ -46,10 +46,10 @@ pub(crate) enum State {
 }
 
 impl Slot {
-    pub(crate) fn new(rule: Rc<Rule>, entries: Vec<EntryId>) -> Self {
+    pub(crate) fn new(rule: Rc<Rule>) -> Self {
         Self {
             rule,
-            entries,
+            entries: Vec::new(),
             state: State::Unknown,
             versions: Vec::new(),
             usable_until: 0,
@@ -57,6 +57,14 @@ impl Slot {
             trouble: None,
             write_error: None,
         }
+    }
+
+    /// Drops everything that was made from values.
+    pub(crate) fn rest(&mut self) {
+        self.entries = Vec::new();
+        self.state = State::Unknown;
+        self.versions = Vec::new();
+        self.held_since = None;
     }
 
     pub(crate) fn is_unknown(&self) -> bool {
@@ -187,7 +195,7 @@ pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word:
                 (index, failure.map_or("no answer", FailureKind::name))
             }
         };
-        let vault = entry(index).map_or("", |entry| entry.asked.vault.as_str());
+        let vault = entry(index).map_or("", |entry| &*entry.asked.vault);
         trouble.get_or_insert_with(|| {
             format!(
                 "rule {}: no value for {} from the vault '{vault}': {why}; requests {}",

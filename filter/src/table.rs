@@ -4,6 +4,7 @@
 //! configuration has changed, can never put one secret in another's place.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use vaultref_contract::Secret;
 use vaultref_contract::wire::{Failure, FailureKind, Outcome, Revision};
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
     failure: Option<FailureKind>,
     /// Changes with the value, and while there is none with the reason.
     version: u64,
+    /// Only while entries are chosen, see [`Table::choose`].
+    is_chosen: bool,
 }
 
 /// A value in use.
@@ -123,7 +126,7 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Table {
     entries: BTreeMap<EntryId, Entry>,
-    by_text: BTreeMap<String, EntryId>,
+    by_text: BTreeMap<Rc<str>, EntryId>,
 }
 
 impl Table {
@@ -139,9 +142,10 @@ impl Table {
             held: None,
             failure: None,
             version: 1,
+            is_chosen: false,
         };
         self.entries.insert(id, entry);
-        self.by_text.insert(asked.text.clone(), id);
+        self.by_text.insert(Rc::clone(&asked.text), id);
         id
     }
 
@@ -192,10 +196,34 @@ impl Table {
         expired
     }
 
-    /// Drops the entries that nobody uses any more.
-    pub(crate) fn retain(&mut self, is_used: impl Fn(EntryId) -> bool) {
-        self.entries.retain(|id, _| is_used(*id));
-        self.by_text.retain(|_, id| is_used(*id));
+    /// Of these, which may name an entry many times, those that are still to be decided.
+    pub(crate) fn undecided(&mut self, ids: impl Iterator<Item = EntryId>) -> Vec<EntryId> {
+        self.choose(ids);
+        let mut undecided = Vec::new();
+        for (id, entry) in &mut self.entries {
+            if std::mem::take(&mut entry.is_chosen) && entry.is_undecided() {
+                undecided.push(*id);
+            }
+        }
+        undecided
+    }
+
+    /// Drops all entries but these, which may name one many times.
+    pub(crate) fn retain(&mut self, used: impl Iterator<Item = EntryId>) {
+        self.choose(used);
+        self.entries
+            .retain(|_, entry| std::mem::take(&mut entry.is_chosen));
+        let entries = &self.entries;
+        self.by_text.retain(|_, id| entries.contains_key(id));
+    }
+
+    /// Marks entries, which takes less code than a set of their numbers.
+    fn choose(&mut self, ids: impl Iterator<Item = EntryId>) {
+        for id in ids {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.is_chosen = true;
+            }
+        }
     }
 }
 

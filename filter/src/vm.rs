@@ -10,23 +10,25 @@ use std::rc::Rc;
 
 use crate::compile::{self, Compiled, Kind, Rule};
 use crate::config::{Config, ConfigError};
-use crate::matching::Facts;
 use crate::request::{self, WriteError};
 use crate::resolver::{Answer, Poller};
-use crate::slot::{Slot, State};
-use crate::table::{Age, EntryId};
+use crate::slot::State;
+use crate::table::EntryId;
 use crate::waiting::{Streams, Waiting};
 use crate::{Host, Level, Status};
 
+mod choose;
+mod clock;
+mod roots;
 mod wait;
+
+use choose::choose;
+use clock::Clock;
+use roots::Root;
 
 /// The period of ticks, in milliseconds. nginx takes one setting only, so it is the shortest that
 /// anything here needs; the clock says what is due.
 const TICK: u32 = 200;
-
-/// In Envoy each root has ticks of its own, which end with it. One that has missed this many ticks
-/// of each other root is gone. (A busy worker delays all alike, so time says nothing here.)
-const MISSED_TICKS: usize = 300;
 
 /// What the gateway is to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub enum Action {
 pub struct Vm<H> {
     host: H,
     kind: Kind,
-    ticking: bool,
+    /// The root whose ticks all work is done in; in Envoy each has its own.
+    ticking: Option<u32>,
     clock: Clock,
     roots: Vec<Root>,
     streams: Streams,
@@ -49,21 +52,6 @@ pub struct Vm<H> {
     waiting: Vec<Waiting>,
     next_poller: u32,
     next_entry: EntryId,
-}
-
-/// A root context and its configuration.
-struct Root {
-    id: u32,
-    /// None on nginx if the configuration is bad: its requests are refused.
-    ready: Option<Ready>,
-    missed_ticks: usize,
-}
-
-struct Ready {
-    poller: u32,
-    slots: Vec<Slot>,
-    looks_at_path: bool,
-    matched_headers: Vec<String>,
 }
 
 /// Why a request is answered here.
@@ -89,8 +77,8 @@ impl<H: Host> Vm<H> {
         Self {
             host,
             kind: Kind::Nginx,
-            ticking: false,
-            clock: Clock { last: None, age: 0 },
+            ticking: None,
+            clock: Clock::new(),
             roots: Vec::new(),
             streams: Streams::new(),
             pollers: Vec::new(),
@@ -108,36 +96,33 @@ impl<H: Host> Vm<H> {
             Err(_) => Kind::Nginx,
         };
         self.advance();
-        let ready = match self.read_configuration(size) {
-            Ok(compiled) => Some(self.install(compiled)),
-            Err(error) => {
-                let message = format!("the configuration cannot be used: {error}");
-                self.host.log(Level::Error, &message);
-                if self.kind == Kind::Envoy {
-                    return false;
-                }
-                None
-            }
-        };
-        let configured = ready.is_some();
-        self.roots.retain(|known| known.id != root);
-        self.roots.push(Root {
-            id: root,
-            ready,
-            missed_ticks: 0,
+        let compiled = self.read_configuration(size).and_then(|compiled| {
+            self.start_ticks(root)?;
+            Ok(compiled)
         });
-        self.forget_unused();
-        if configured && (self.kind == Kind::Envoy || !self.ticking) {
-            match self.host.set_tick_period(TICK) {
-                Ok(()) => self.ticking = true,
-                Err(status) => {
-                    let message =
-                        format!("there will be no ticks, so nothing is kept fresh: {status}");
-                    self.host.log(Level::Error, &message);
-                }
+        if let Err(error) = &compiled {
+            let message = format!("the configuration cannot be used: {error}");
+            self.host.log(Level::Error, &message);
+            if self.kind == Kind::Envoy {
+                return false;
             }
         }
+        self.install(root, compiled.ok());
         true
+    }
+
+    /// Sees to it that there are ticks. Without them values would be served that nobody renews, or
+    /// drops when their time is over.
+    fn start_ticks(&mut self, root: u32) -> Result<(), ConfigError> {
+        if self.kind == Kind::Nginx && self.ticking.is_some() {
+            return Ok(());
+        }
+        self.host.set_tick_period(TICK).map_err(|status| {
+            let message = format!("the gateway gives no ticks, so nothing is kept fresh: {status}");
+            ConfigError::new("", message)
+        })?;
+        self.ticking = Some(root);
+        Ok(())
     }
 
     /// A context begins: a stream's, if it has a root.
@@ -156,6 +141,9 @@ impl<H: Host> Vm<H> {
         if self.roots.len() < roots {
             self.forget_unused();
         }
+        if self.ticking == Some(context) {
+            self.ticking = None;
+        }
     }
 
     /// Whether a request is paused for its secrets. (Where Envoy is set to deliver bodies of paused
@@ -168,13 +156,13 @@ impl<H: Host> Vm<H> {
     /// A root's tick.
     pub fn on_tick(&mut self, root: u32) {
         self.advance();
-        self.count_tick(root);
-        let age = self.clock.age;
+        self.review_roots(root);
+        let age = self.clock.age();
         for poller in &mut self.pollers {
             if poller.table.expire(age) {
                 poller.dirty = true;
             }
-            poller.tick(&self.host, age);
+            poller.tick(&self.host, self.kind, age);
         }
         self.untangle();
         self.serve_waiting(root);
@@ -189,7 +177,12 @@ impl<H: Host> Vm<H> {
     /// A request's headers are there.
     pub fn on_request_headers(&mut self, context: u32) -> Action {
         let root = self.streams.take(context);
-        let found = self.roots.iter().find(|known| Some(known.id) == root);
+        let mut roots = self.roots.iter();
+        let Some(at) = roots.position(|known| Some(known.id) == root) else {
+            return self.refuse(Refusal::Unable);
+        };
+        self.use_root(at);
+        let found = self.roots.get(at);
         let Some(ready) = found.and_then(|root| root.ready.as_ref()) else {
             return self.refuse(Refusal::Unable);
         };
@@ -210,8 +203,11 @@ impl<H: Host> Vm<H> {
                 }
             }
             State::Unknown => {
+                let Some(poller) = ready.poller else {
+                    return self.refuse(Refusal::Unable);
+                };
                 let needs = wait::Needs {
-                    poller: ready.poller,
+                    poller,
                     rule: Rc::clone(&slot.rule),
                     entries: slot.entries.clone(),
                 };
@@ -224,7 +220,7 @@ impl<H: Host> Vm<H> {
     pub fn on_http_call_response(&mut self, context: u32, token: u32, headers: usize, body: usize) {
         let answer = Answer { headers, body };
         self.advance();
-        let age = self.clock.age;
+        let age = self.clock.age();
         if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.has(token)) {
             poller.answered(&self.host, token, answer, age);
             let id = poller.id;
@@ -252,105 +248,8 @@ impl<H: Host> Vm<H> {
         compile::compile(Config::parse(&bytes)?, self.kind, &self.host)
     }
 
-    /// Takes a configuration into use. Values that are known already serve at once.
-    fn install(&mut self, compiled: Compiled) -> Ready {
-        let known = self
-            .pollers
-            .iter()
-            .position(|poller| *poller.resolver == compiled.resolver);
-        let at = known.unwrap_or_else(|| {
-            let id = self.next_poller;
-            self.next_poller = id.wrapping_add(1);
-            self.pollers
-                .push(Poller::new(id, Rc::new(compiled.resolver)));
-            self.pollers.len().saturating_sub(1)
-        });
-        let mut ready = Ready {
-            poller: 0,
-            slots: Vec::with_capacity(compiled.rules.len()),
-            looks_at_path: compiled.looks_at_path,
-            matched_headers: compiled.matched_headers,
-        };
-        let Some(poller) = self.pollers.get_mut(at) else {
-            return ready;
-        };
-        ready.poller = poller.id;
-        let ids: Vec<EntryId> = compiled
-            .references
-            .iter()
-            .map(|asked| poller.table.entry_for(asked, &mut self.next_entry))
-            .collect();
-        for rule in compiled.rules {
-            let entries = rule.references.iter();
-            let entries = entries
-                .filter_map(|index| ids.get(*index).copied())
-                .collect();
-            let mut slot = Slot::new(Rc::new(rule), entries);
-            slot.refresh(&self.host, &poller.table, self.clock.age);
-            ready.slots.push(slot);
-        }
-        poller.hurry();
-        let message = format!(
-            "configured: {} rules, {} references",
-            ready.slots.len(),
-            ids.len()
-        );
-        self.host.log(Level::Info, &message);
-        ready
-    }
-
-    /// Drops what no configuration and no waiting request uses.
-    fn forget_unused(&mut self) {
-        let Self {
-            pollers,
-            roots,
-            waiting,
-            ..
-        } = self;
-        pollers.retain_mut(|poller| {
-            let slots = roots
-                .iter()
-                .filter_map(|root| root.ready.as_ref())
-                .filter(|ready| ready.poller == poller.id)
-                .flat_map(|ready| ready.slots.iter().flat_map(|slot| slot.entries.iter()));
-            let requests = waiting
-                .iter()
-                .filter(|waiting| waiting.poller == poller.id)
-                .flat_map(|waiting| waiting.entries.iter());
-            let used: std::collections::BTreeSet<EntryId> =
-                slots.chain(requests).copied().collect();
-            poller.table.retain(|id| used.contains(&id));
-            !used.is_empty()
-        });
-    }
-
-    /// The slot of a rule, if its configuration is still in use.
-    fn slot_of(&mut self, rule: &Rc<Rule>) -> Option<&mut Slot> {
-        let readies = self.roots.iter_mut().filter_map(|root| root.ready.as_mut());
-        let mut slots = readies.flat_map(|ready| &mut ready.slots);
-        slots.find(|slot| Rc::ptr_eq(&slot.rule, rule))
-    }
-
     fn advance(&mut self) {
         self.clock.advance(self.host.now());
-    }
-
-    /// In Envoy, drops the roots whose ticks have ended.
-    fn count_tick(&mut self, root: u32) {
-        if self.kind != Kind::Envoy {
-            return;
-        }
-        let limit = MISSED_TICKS.saturating_mul(self.roots.len());
-        for known in &mut self.roots {
-            known.missed_ticks = match known.id == root {
-                true => 0,
-                false => known.missed_ticks.saturating_add(1),
-            };
-        }
-        if self.roots.iter().any(|root| root.missed_ticks > limit) {
-            self.roots.retain(|root| root.missed_ticks <= limit);
-            self.forget_unused();
-        }
     }
 
     /// Renders anew what has changed. Unless it is `complete`, as in the middle of a poll or after
@@ -366,7 +265,7 @@ impl<H: Host> Vm<H> {
             let Some(ready) = root
                 .ready
                 .as_mut()
-                .filter(|ready| ready.poller == poller.id)
+                .filter(|ready| ready.poller == Some(poller.id))
             else {
                 continue;
             };
@@ -374,7 +273,7 @@ impl<H: Host> Vm<H> {
                 let at_once = !partial || slot.is_unknown() || slot.has_lost(&poller.table);
                 let due = (dirty && at_once) || slot.is_held();
                 if due {
-                    slot.refresh(&self.host, &poller.table, self.clock.age);
+                    slot.refresh(&self.host, &poller.table, self.clock.age());
                 }
             }
         }
@@ -421,59 +320,6 @@ impl<H: Host> Vm<H> {
 
 /// Says neither which secret nor why: that is for the log.
 const UNAVAILABLE: &str = r#"{"error":"a credential for this request is not available"}"#;
-
-/// The rule for the current request; none if it is for no rule.
-fn choose<'a, H: Host>(
-    host: &H,
-    kind: Kind,
-    ready: &'a Ready,
-) -> Result<Option<&'a Slot>, Refusal> {
-    let mut facts = Facts::new(host, kind);
-    if kind == Kind::Nginx {
-        for name in &ready.matched_headers {
-            if facts.is_repeated(name)? {
-                return Err(Refusal::Ambiguous);
-            }
-        }
-    }
-    if ready.looks_at_path {
-        let is_clear = facts.read_path()?;
-        let mut slots = ready.slots.iter();
-        if !is_clear || slots.any(|slot| slot.rule.matcher.is_ambiguous(&facts)) {
-            return Err(Refusal::Ambiguous);
-        }
-    }
-    for slot in &ready.slots {
-        if !slot.rule.matcher.takes_all() && !slot.rule.matcher.matches(&mut facts)? {
-            continue;
-        }
-        if kind == Kind::Nginx {
-            // There a header that comes twice is overwritten only once.
-            for write in &slot.rule.headers {
-                if facts.is_repeated(&write.name)? {
-                    return Err(Refusal::Ambiguous);
-                }
-            }
-        }
-        return Ok(Some(slot));
-    }
-    Ok(None)
-}
-
-/// A time of the VM's own: it goes on with the gateway's clock and stands still when that jumps
-/// back, so that a wrong clock neither prolongs a secret's life nor stops the polls.
-struct Clock {
-    last: Option<u64>,
-    age: Age,
-}
-
-impl Clock {
-    fn advance(&mut self, now: u64) {
-        let passed = self.last.map_or(0, |last| now.saturating_sub(last));
-        self.age = self.age.saturating_add(passed);
-        self.last = Some(now);
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,29 +4,33 @@
 //! library that is called can be steered by a variable that nobody meant. Values are secrets here.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 
 use vaultref_contract::Secret;
 
 /// Environment variables by name.
 #[derive(Debug, Default)]
-pub struct Environment(BTreeMap<String, Secret>);
+pub struct Environment(BTreeMap<OsString, Secret>);
 
 impl Environment {
-    /// Takes variables as `std::env::vars_os` gives them. A name that is no UTF-8 is left out: no
-    /// reference can spell it.
+    /// Takes variables as `std::env::vars_os` gives them.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let variables = variables.into_iter().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, Secret::new(value.into_vec())))
-        });
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name, Secret::new(value.into_vec())));
         Self(variables.collect())
+    }
+
+    /// All variables in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &Secret)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// The value of one variable.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&Secret> {
-        self.0.get(name)
+        self.0.get(OsStr::new(name))
     }
 
     /// The variables whose names start with `prefix`, in alphabetical order, without the prefix.
@@ -36,7 +40,7 @@ impl Environment {
     ) -> impl Iterator<Item = (&'a str, &'a Secret)> {
         self.0
             .iter()
-            .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
+            .filter_map(move |(name, value)| Some((name.to_str()?.strip_prefix(prefix)?, value)))
     }
 }
 

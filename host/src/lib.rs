@@ -20,9 +20,11 @@ pub mod config;
 #[cfg(feature = "wasmtime")]
 pub mod embed;
 pub mod environment;
+mod metrics;
 pub mod policy;
 mod request;
 pub mod resolver;
 pub mod server;
 mod value;
 pub mod vault;
+mod watch;

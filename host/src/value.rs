@@ -3,6 +3,7 @@
 //! One place for all backends, so that a key, a JSON pointer and base64 mean the same everywhere.
 
 use std::cell::OnceCell;
+use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +33,11 @@ impl Content {
             bytes,
             document: OnceCell::new(),
         }
+    }
+
+    /// The number of bytes of the object.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Takes the value out of the object.
@@ -79,6 +85,38 @@ fn decode(text: &Secret) -> Option<Secret> {
 
 /// A JSON document whose strings are wiped when it is dropped.
 pub(crate) struct Wiped(pub(crate) Value);
+
+impl Wiped {
+    /// Takes out what the JSON pointer leads to; null if that is nothing.
+    pub(crate) fn take(&mut self, pointer: &str) -> Value {
+        let found = self.0.pointer_mut(pointer);
+        found.map(Value::take).unwrap_or_default()
+    }
+
+    /// Its JSON text, in memory of just that size: text that grows leaves copies behind.
+    pub(crate) fn text(&self) -> Option<Secret> {
+        let mut size = Size(0);
+        serde_json::to_writer(&mut size, &self.0).ok()?;
+        let mut text = Vec::with_capacity(size.0);
+        let written = serde_json::to_writer(&mut text, &self.0);
+        let text = Secret::new(text);
+        written.ok().map(|()| text)
+    }
+}
+
+/// Counts what is written to it.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Drop for Wiped {
     fn drop(&mut self) {

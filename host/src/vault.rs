@@ -10,9 +10,13 @@ use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Kind, ReadError};
 
+mod circuit;
 mod dependent;
+mod pace;
 
+use circuit::Circuit;
 pub(crate) use dependent::Dependent;
+use pace::Pace;
 
 /// How many reads of one vault run at a time. What is over it waits its turn within its own time, so
 /// that one slow vault keeps neither others nor the daemon from working.
@@ -24,7 +28,10 @@ pub struct Vault {
     kind: Kind,
     source: Source,
     settings: Settings,
+    definition: Option<u64>,
     pub(crate) reads: Semaphore,
+    pub(crate) circuit: Circuit,
+    pub(crate) pace: Pace,
 }
 
 /// Where a vault's backend comes from.
@@ -53,8 +60,11 @@ impl Vault {
             name,
             kind,
             source,
+            pace: Pace::new(settings.rate_limit),
             settings,
+            definition: None,
             reads: Semaphore::new(CONCURRENT_READS),
+            circuit: Circuit::new(),
         }
     }
 
@@ -79,6 +89,19 @@ impl Vault {
             Source::Given(backend) => Ok(Arc::clone(backend)),
             Source::Dependent(dependent) => dependent.backend(),
         }
+    }
+
+    /// The same vault with a hash of the fields that it was made of.
+    pub(crate) fn defined_by(self, definition: u64) -> Self {
+        Self {
+            definition: Some(definition),
+            ..self
+        }
+    }
+
+    /// Whether it was made of the fields with this hash.
+    pub(crate) fn is_defined_by(&self, definition: u64) -> bool {
+        self.definition == Some(definition)
     }
 
     /// What it takes to make the backend, if some of its fields are references.
@@ -119,6 +142,8 @@ pub struct Settings {
     pub base64_decode: bool,
     /// How long one read may take.
     pub timeout: Duration,
+    /// How many reads may begin in a second; none: as many as are due.
+    pub rate_limit: Option<u32>,
     /// The fields that a reference may set.
     pub allow_options: Vec<String>,
 }
@@ -133,6 +158,7 @@ impl Default for Settings {
             max_ttl: None,
             base64_decode: false,
             timeout: Duration::from_secs(5),
+            rate_limit: Some(500),
             allow_options: Vec::new(),
         }
     }
@@ -145,10 +171,11 @@ pub struct Vaults(BTreeMap<String, Arc<Vault>>);
 impl Vaults {
     /// Adds a vault, unless its name is taken. Says whether it was added.
     #[must_use]
-    pub fn add(&mut self, vault: Vault) -> bool {
+    pub fn add(&mut self, vault: impl Into<Arc<Vault>>) -> bool {
+        let vault = vault.into();
         let free = !self.0.contains_key(vault.name());
         if free {
-            self.0.insert(vault.name().to_owned(), Arc::new(vault));
+            self.0.insert(vault.name().to_owned(), vault);
         }
         free
     }

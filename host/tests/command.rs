@@ -134,7 +134,7 @@ fn a_vault_that_is_not_there_is_code_5() {
     let (code, out, err) = run(&directory, &["get", "hcv/a/b"]);
     assert_eq!((code, out.as_str()), (5, ""), "{err}");
     assert!(
-        err.contains("unavailable: cannot be reached") && !err.contains(VALUE),
+        err.contains("unavailable: the vault cannot be reached") && !err.contains(VALUE),
         "{err}"
     );
 }

@@ -330,7 +330,9 @@ fn https_trusts_the_vaults_own_ca_alone_whatever_the_environment_says() {
     );
 
     let place = TempDir::new().expect("a directory");
-    for (fields, code) in [(own, 0), (fields(""), 5)] {
+    // Without `NO_PROXY` the proxy of the environment is taken, which is not there.
+    let here = "127.0.0.1";
+    for (fields, no_proxy, code) in [(&own, here, 0), (&fields(""), here, 5), (&own, "", 5)] {
         let yaml = format!("vaults: [{{name: hcv, config: {{{fields}}}}}]");
         std::fs::write(place.path().join("vaultref.yaml"), yaml).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_vaultref"))
@@ -345,11 +347,16 @@ fn https_trusts_the_vaults_own_ca_alone_whatever_the_environment_says() {
                     &ca
                 },
             )
+            .env("VAULT_CAPATH", "/nonexistent")
+            .env("VAULT_CLIENT_CERT", "/nonexistent")
+            .env("VAULT_CLIENT_KEY", "/nonexistent")
+            .env("VAULT_TLS_SERVER_NAME", "nobody")
             .env("VAULT_ADDR", "http://127.0.0.1:1")
+            .env("VAULT_PROXY_ADDR", "http://127.0.0.1:1")
             .env("VAULT_TOKEN", "nobody")
             .env("VAULT_NAMESPACE", "nobody")
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
-            .env("https_proxy", "http://127.0.0.1:1")
+            .env("NO_PROXY", no_proxy)
             .output()
             .expect("started");
         let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
@@ -391,4 +398,59 @@ fn a_redirect_is_not_followed() {
     });
     let fields = format!("host: 127.0.0.1, port: {port}, token: root, kv: v2");
     assert_eq!(get(&fields, "app/k"), Err(FailureKind::Unavailable));
+}
+
+/// Whatever the libraries below us would say: a secret is on standard output, once, and nowhere else.
+#[test]
+fn get_leaks_nothing_however_much_is_logged() {
+    let bao = Bao::plain();
+    let value = "leak-me-not-4711";
+    bao.put("app", &json!({ "k": value, "other": "nor-me-4712" }));
+    let policy = r#"path "secret/data/app" { capabilities = ["read"] }"#;
+    bao.call(
+        "PUT",
+        "/v1/sys/policies/acl/reader",
+        &json!({ "policy": policy }),
+    );
+    let created = bao.call(
+        "POST",
+        "/v1/auth/token/create",
+        &json!({"policies": ["reader"]}),
+    );
+    let token = created["auth"]["client_token"].as_str().expect("a token");
+    let place = TempDir::new().expect("a directory");
+    let wrong = "token-of-nobody";
+    for (token, reference, code) in [
+        (token, "hcv/app/k", 0),
+        (token, "hcv/app/none", 3),
+        (token, "hcv/elsewhere/k", 4),
+        (wrong, "hcv/app/k", 4),
+    ] {
+        let yaml = format!(
+            "vaults: [{{name: hcv, config: {{host: 127.0.0.1, port: {}, kv: v2, token: {token}}}}}]",
+            bao.address.port()
+        );
+        std::fs::write(place.path().join("vaultref.yaml"), yaml).expect("written");
+        for json in [false, true] {
+            let output = Command::new(env!("CARGO_BIN_EXE_vaultref"))
+                .args(["get", reference])
+                .args(json.then_some("--json"))
+                .current_dir(place.path())
+                .env("RUST_LOG", "trace")
+                .output()
+                .expect("started");
+            let (out, err) = (
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            );
+            let said = format!("{out}{err}");
+            assert_eq!(output.status.code(), Some(code), "{reference}");
+            assert_eq!(out.matches(value).count(), usize::from(code == 0));
+            for secret in [value, "nor-me", token] {
+                assert!(!err.contains(secret), "{reference}: a secret is logged");
+            }
+            assert!(!said.contains("nor-me"), "{reference}: more than was asked");
+            assert!(!said.contains(token), "{reference}: the token");
+        }
+    }
 }

@@ -29,4 +29,4 @@ pub use reference::{
     MAX_REFERENCE_BYTES, OptionValue, Options, Reference, ReferenceError, ReferenceErrorKind,
 };
 pub use secret::Secret;
-pub use text::{Part, ReferenceText, Template, TextError, TextErrorKind};
+pub use text::{Part, ReferenceText, Scan, Scanned, Template, TextError, TextErrorKind};

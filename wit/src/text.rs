@@ -11,6 +11,7 @@
 //! | `{{ x }}` | the text `{{ x }}` |
 
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 use thiserror::Error;
 
@@ -73,35 +74,14 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TextError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
-        let mut rest = text;
-        while let Some(scheme) = rest.find(SCHEME) {
-            let (before, after) = rest.split_at(scheme);
-            let plain = before.trim_end_matches('{');
-            let braces = before.len() - plain.len();
-            literal.push_str(plain);
-            literal.extend(std::iter::repeat_n('{', braces / 2));
-            if braces % 2 == 0 {
-                literal.push_str(SCHEME);
-                rest = after.strip_prefix(SCHEME).unwrap_or_default();
-                continue;
-            }
-            let offset = text.len() - after.len() - 1;
-            let end = after.find('}').ok_or(TextError {
-                kind: TextErrorKind::Unclosed,
-                offset,
-            })?;
-            let written = text.get(offset..offset + end + 2).unwrap_or_default();
-            let found = ReferenceText::parse(written).map_err(|error| TextError {
-                kind: TextErrorKind::Reference(error.kind()),
-                offset: offset + error.offset(),
-            })?;
+        let mut scan = Scan::new(text);
+        while let Some(scanned) = scan.advance(&mut literal) {
+            let found = scanned.found?;
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
             }
             parts.push(Part::Reference(found));
-            rest = after.get(end + 1..).unwrap_or_default();
         }
-        literal.push_str(rest);
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
@@ -163,6 +143,84 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str, reference_follows: bool) -
         }
     }
     Ok(())
+}
+
+/// Goes through a text from reference to reference and past those that cannot be read, for reports
+/// that name them all with their places.
+#[derive(Clone, Debug)]
+pub struct Scan<'a> {
+    text: &'a str,
+    rest: &'a str,
+}
+
+/// What a [`Scan`] came across.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The bytes of the text that it takes up, braces included.
+    pub range: Range<usize>,
+    /// The reference, or why it is none.
+    pub found: Result<ReferenceText, TextError>,
+}
+
+impl<'a> Scan<'a> {
+    /// Begins at the start of a text.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
+        Self { text, rest: text }
+    }
+
+    /// Moves past the next reference and adds what stands before it, or before the end, to `literal`.
+    fn advance(&mut self, literal: &mut String) -> Option<Scanned> {
+        while let Some(scheme) = self.rest.find(SCHEME) {
+            let (before, after) = self.rest.split_at(scheme);
+            let plain = before.trim_end_matches('{');
+            let braces = before.len() - plain.len();
+            literal.push_str(plain);
+            literal.extend(std::iter::repeat_n('{', braces / 2));
+            if braces % 2 == 0 {
+                literal.push_str(SCHEME);
+                self.rest = after.strip_prefix(SCHEME).unwrap_or_default();
+                continue;
+            }
+            return Some(self.reference(self.text.len() - after.len() - 1, after));
+        }
+        literal.push_str(std::mem::take(&mut self.rest));
+        None
+    }
+
+    /// The reference that starts at `offset`; `after` is what follows its brace.
+    fn reference(&mut self, offset: usize, after: &'a str) -> Scanned {
+        let Some(end) = after.find('}') else {
+            let kind = TextErrorKind::Unclosed;
+            self.rest = "";
+            return Scanned {
+                range: offset..self.text.len(),
+                found: Err(TextError { kind, offset }),
+            };
+        };
+        let mut range = offset..offset + end + 2;
+        let written = self.text.get(range.clone()).unwrap_or_default();
+        let found = ReferenceText::parse(written).map_err(|error| TextError {
+            kind: TextErrorKind::Reference(error.kind()),
+            offset: offset + error.offset(),
+        });
+        // The inner one of two may be what it should be.
+        if let Err(error) = &found
+            && error.kind == TextErrorKind::Reference(ReferenceErrorKind::Nested)
+        {
+            range.end = error.offset;
+        }
+        self.rest = self.text.get(range.end..).unwrap_or_default();
+        Scanned { range, found }
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Scanned;
+
+    fn next(&mut self) -> Option<Scanned> {
+        self.advance(&mut String::new())
+    }
 }
 
 /// A text whose references cannot be read.

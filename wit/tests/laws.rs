@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use vaultref_contract::wire::decode_reply;
-use vaultref_contract::{Reference, Template, references_in};
+use vaultref_contract::{Reference, Scan, Template, references_in};
 
 /// Texts that are likely to be nearly references.
 fn nearly() -> impl Strategy<Value = String> {
@@ -65,6 +65,22 @@ proptest! {
                 prop_assert!(error.offset() <= text.len());
                 prop_assert!(text.is_char_boundary(error.offset()));
             }
+        }
+    }
+
+    #[test]
+    fn a_scan_ends_in_order_and_agrees_with_the_template(text in nearly()) {
+        let scanned: Vec<_> = Scan::new(&text).collect();
+        for pair in scanned.windows(2) {
+            prop_assert!(pair[0].range.end <= pair[1].range.start);
+        }
+        let first = scanned.iter().find_map(|scanned| scanned.found.as_ref().err());
+        match Template::parse(&text) {
+            Ok(template) => {
+                let found = scanned.iter().filter_map(|scanned| scanned.found.as_ref().ok());
+                prop_assert!(first.is_none() && template.references().eq(found));
+            }
+            Err(error) => prop_assert_eq!(first, Some(&error)),
         }
     }
 

@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use vaultref_contract::wire::{
-    self, Failure, FailureKind, Lifetime, Refusal, RefusalKind, ResolveRequest, ResolveResponse,
+    self, Failure, FailureKind, Lifetime, Refusal, RefusalKind, ReplyError, ResolveRequest,
+    ResolveResponse,
 };
-use wit_parser::{Resolve, Type, TypeDefKind, TypeId};
+use wit_parser::{FunctionKind, Resolve, Type, TypeDefKind, TypeId, WorldKey};
 
 struct Wit(Resolve);
 
@@ -17,7 +18,7 @@ impl Wit {
         let mut resolve = Resolve::default();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vaultref.wit");
         resolve
-            .push_str(path, include_str!("../vaultref.wit"))
+            .push_source(path, include_str!("../vaultref.wit"))
             .expect("valid WIT");
         Self(resolve)
     }
@@ -45,6 +46,30 @@ impl Wit {
             .keys()
             .cloned()
             .collect()
+    }
+
+    /// The names of a variant's or an enum's cases, or of a record's fields.
+    fn parts_of(&self, name: &str) -> Vec<String> {
+        match &self.0.types[self.type_named(name)].kind {
+            TypeDefKind::Enum(cases) => cases.cases.iter().map(|case| case.name.clone()).collect(),
+            TypeDefKind::Record(record) => record.fields.iter().map(|f| snake(&f.name)).collect(),
+            TypeDefKind::Variant(variant) => {
+                let cases = variant.cases.iter();
+                cases.map(|case| case.name.clone()).collect()
+            }
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    /// The type that a name stands for, which another interface may use under a name of its own.
+    fn aliased(&self, of: Type) -> TypeId {
+        let Type::Id(id) = of else {
+            panic!("{of:?} has no name");
+        };
+        match self.0.types[id].kind {
+            TypeDefKind::Type(Type::Id(other)) => self.aliased(Type::Id(other)),
+            _ => id,
+        }
     }
 
     /// Values of the type that together use every field and every case, each option both ways.
@@ -106,6 +131,162 @@ impl Wit {
 
 fn snake(name: &str) -> String {
     name.replace('-', "_")
+}
+
+/// The names of all cases of an enum. A case that is missing here does not compile, since the match
+/// has no wildcard; one that the WIT does not have is seen by whoever compares.
+macro_rules! cases {
+    ($type:ty { $($pattern:pat => $name:literal),+ $(,)? }) => {{
+        #[allow(dead_code, reason = "it is there to be compiled")]
+        fn name(value: &$type) -> &'static str {
+            match value {
+                $($pattern => $name),+
+            }
+        }
+        vec![$($name),+]
+    }};
+}
+
+/// The names of all fields of a struct. One that is missing here does not compile.
+macro_rules! fields {
+    ($type:path { $($field:ident),+ $(,)? }) => {{
+        #[allow(dead_code, unused_variables, reason = "it is there to be compiled")]
+        fn take(value: $type) {
+            let $type { $($field),+ } = value;
+        }
+        vec![$(stringify!($field)),+]
+    }};
+}
+
+#[test]
+fn the_wire_types_have_no_case_and_no_field_that_the_wit_does_not_have() {
+    let failure_kinds = cases!(FailureKind {
+        FailureKind::Denied => "denied",
+        FailureKind::InvalidReference => "invalid-reference",
+        FailureKind::KeyNotFound => "key-not-found",
+        FailureKind::NotFound => "not-found",
+        FailureKind::Pending => "pending",
+        FailureKind::Unavailable => "unavailable",
+        FailureKind::UnknownVault => "unknown-vault",
+        FailureKind::WrongType => "wrong-type",
+    });
+    let refusal_kinds = cases!(RefusalKind {
+        RefusalKind::BadRequest => "bad-request",
+        RefusalKind::Forbidden => "forbidden",
+        RefusalKind::Internal => "internal",
+        RefusalKind::TooLarge => "too-large",
+        RefusalKind::Unauthorized => "unauthorized",
+    });
+    let outcomes = cases!(wire::Outcome {
+        wire::Outcome::Failure(_) => "failure",
+        wire::Outcome::Secret(_) => "secret",
+        wire::Outcome::Unchanged(_) => "unchanged",
+    });
+    let values = cases!(wire::Value {
+        wire::Value::Bytes(_) => "bytes",
+        wire::Value::Text(_) => "text",
+    });
+    let wit = Wit::load();
+    for (name, parts) in [
+        (
+            "failure",
+            fields!(Failure {
+                kind,
+                retryable,
+                retry_after
+            }),
+        ),
+        ("failure-kind", failure_kinds),
+        (
+            "lifetime",
+            fields!(Lifetime {
+                fresh_for,
+                usable_for,
+                stale
+            }),
+        ),
+        ("outcome", outcomes),
+        ("refusal", fields!(Refusal { kind, message })),
+        ("refusal-kind", refusal_kinds),
+        (
+            "resolve-request",
+            fields!(ResolveRequest {
+                references,
+                known,
+                wait_ms
+            }),
+        ),
+        ("resolve-response", fields!(ResolveResponse { results })),
+        (
+            "secret",
+            fields!(wire::SecretValue {
+                value,
+                revision,
+                lifetime
+            }),
+        ),
+        ("value", values),
+    ] {
+        assert_eq!(parts, wit.parts_of(name), "{name}");
+    }
+}
+
+#[test]
+fn the_function_takes_a_request_and_gives_an_answer_or_a_refusal() {
+    let wit = Wit::load();
+    let (id, resolver) = wit
+        .0
+        .interfaces
+        .iter()
+        .find(|(_, interface)| interface.name.as_deref() == Some("resolver"))
+        .expect("interface resolver");
+    let names: Vec<_> = resolver.functions.keys().collect();
+    assert_eq!(names, ["resolve"], "no list, no get-all");
+    let resolve = &resolver.functions["resolve"];
+    assert_eq!(resolve.kind, FunctionKind::Freestanding);
+    let [request] = resolve.params.as_slice() else {
+        panic!("{:?}", resolve.params);
+    };
+    assert_eq!(request.name, "request");
+    assert_eq!(wit.aliased(request.ty), wit.type_named("resolve-request"));
+    let result = wit.aliased(resolve.result.expect("a result"));
+    let TypeDefKind::Result(result) = &wit.0.types[result].kind else {
+        panic!("{:?}", wit.0.types[result].kind);
+    };
+    let ok = wit.aliased(result.ok.expect("an answer"));
+    assert_eq!(ok, wit.type_named("resolve-response"));
+    let refusal = wit.aliased(result.err.expect("a refusal"));
+    assert_eq!(refusal, wit.type_named("refusal"));
+    // And the host is who has it.
+    let (_, host) = wit.0.worlds.iter().next().expect("a world");
+    assert_eq!(host.name, "host");
+    let exports: Vec<_> = host.exports.keys().collect();
+    assert_eq!(exports, [&WorldKey::Interface(id)]);
+}
+
+/// What the Rust side makes of the function's result, both ways.
+#[test]
+fn an_answer_or_a_refusal_is_read_as_it_was_written() {
+    let wit = Wit::load();
+    for sample in wit.samples_of(wit.type_named("refusal")) {
+        let refusal: Refusal = serde_json::from_value(sample).expect("the WIT's refusal");
+        let written = wire::encode_reply(Err(&refusal));
+        let read = wire::decode_reply(written.expose(), 1);
+        assert!(
+            matches!(&read, Err(ReplyError::Refused(read)) if *read == refusal),
+            "{read:?}"
+        );
+    }
+    for sample in wit.samples_of(wit.type_named("resolve-response")) {
+        let response: ResolveResponse =
+            serde_json::from_value(sample.clone()).expect("the WIT's answer");
+        let count = response.results.len();
+        let written = wire::encode_reply(Ok(&response.results));
+        let read = wire::decode_reply(written.expose(), count).expect("an answer");
+        let written = wire::encode_reply(Ok(&read));
+        let again: Value = serde_json::from_slice(written.expose()).expect("JSON");
+        assert_eq!(again, sample);
+    }
 }
 
 fn reads_and_writes_back<T: DeserializeOwned + Serialize>(wit: &Wit, name: &str) -> usize {

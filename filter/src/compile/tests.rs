@@ -56,7 +56,7 @@ fn references_are_distinct_and_rules_know_theirs_by_index() {
     let texts: Vec<_> = compiled
         .references
         .iter()
-        .map(|asked| asked.text.as_str())
+        .map(|asked| &*asked.text)
         .collect();
     assert_eq!(
         texts,

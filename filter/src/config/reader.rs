@@ -3,6 +3,8 @@
 //! Written by hand rather than derived: derived readers that track their path are compiled once for
 //! every type and made up a third of the module.
 
+use std::collections::BTreeSet;
+
 use super::json::Json;
 use super::{ConfigError, push_member};
 
@@ -20,13 +22,10 @@ impl Reader {
             Json::List(items) if items.is_empty() => Vec::new(),
             other => return Err(unexpected(place, "an object", &other)),
         };
-        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
-        for pair in names.windows(2) {
-            if let [first, second] = pair
-                && first == second
-            {
-                let message = format!("'{first}' stands here twice");
+        let mut names = BTreeSet::new();
+        for (name, _) in &members {
+            if !names.insert(name.as_str()) {
+                let message = format!("'{name}' stands here twice");
                 return Err(ConfigError::new(place, message));
             }
         }

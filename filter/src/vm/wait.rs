@@ -10,7 +10,7 @@ use crate::compile::{Kind, Resolver, Rule, Target};
 use crate::request::{self, Field};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
-use crate::table::EntryId;
+use crate::table::{Age, EntryId};
 use crate::waiting::{Call, MAX_WAITING, Waiting};
 
 /// What a request needs, taken out of its root so that the VM can be changed meanwhile.
@@ -22,8 +22,10 @@ pub(super) struct Needs {
 
 impl<H: Host> Vm<H> {
     /// Serves a request whose rule lacks answers: by asking for them, if it may wait.
+    ///
+    /// It is guarded before anything else is asked of the gateway: in nginx a function that traps
+    /// sends the request on as it stands.
     pub(super) fn wait(&mut self, context: u32, needs: Needs) -> Action {
-        self.advance();
         let poller = self.pollers.iter().find(|poller| poller.id == needs.poller);
         let Some(resolver) = poller.map(|poller| Rc::clone(&poller.resolver)) else {
             return self.refuse(Refusal::Unable);
@@ -31,99 +33,74 @@ impl<H: Host> Vm<H> {
         if self.waiting.len() >= MAX_WAITING {
             return self.serve_now(&needs);
         }
-        match &resolver.target {
-            Target::HostFunction => self.wait_for_host(context, needs, &resolver),
-            Target::Upstream(upstream) => {
-                self.wait_for_upstream(context, needs, &resolver, upstream)
-            }
-        }
-    }
-
-    /// The host's function answers at once; the request waits only for what is pending.
-    fn wait_for_host(&mut self, context: u32, needs: Needs, resolver: &Resolver) -> Action {
-        let age = self.clock.age;
-        let Some(poller) = self
-            .pollers
-            .iter_mut()
-            .find(|known| known.id == needs.poller)
-        else {
-            return self.refuse(Refusal::Unable);
-        };
-        let answered = poller.ask_host(&self.host, &needs.entries, age);
-        let pending = answered && poller.table.is_any_undecided(&needs.entries);
-        self.refresh(needs.poller, false);
-        // nginx wakes no request that has no call of its own.
-        if !pending || self.kind == Kind::Nginx {
-            return self.serve_now(&needs);
-        }
         let plan = match request::guard(&self.host, self.kind, &needs.rule) {
             Ok(plan) => plan,
             Err(error) => return self.cannot_write(&needs.rule, error),
         };
-        self.waiting.push(Waiting {
+        self.advance();
+        let mut waiting = Waiting {
             context,
             poller: needs.poller,
             rule: needs.rule,
             entries: needs.entries,
             plan,
             calls: Vec::new(),
-            deadline: age.saturating_add(resolver.timeout_age()),
-        });
-        Action::Pause
+            deadline: self.deadline(&resolver),
+        };
+        let waits = match &resolver.target {
+            Target::HostFunction => self.ask_host_for(&waiting),
+            Target::Upstream(upstream) => {
+                waiting.calls = self.call_for(&waiting, upstream);
+                !waiting.calls.is_empty()
+            }
+        };
+        if waits {
+            self.waiting.push(waiting);
+            return Action::Pause;
+        }
+        match self.finish(&waiting) {
+            Ok(()) => Action::Continue,
+            Err(refusal) => self.refuse(refusal),
+        }
     }
 
-    /// The request makes calls of its own, and is woken by the last answer.
-    fn wait_for_upstream(
-        &mut self,
-        context: u32,
-        needs: Needs,
-        resolver: &Resolver,
-        upstream: &str,
-    ) -> Action {
-        let plan = match request::guard(&self.host, self.kind, &needs.rule) {
-            Ok(plan) => plan,
-            Err(error) => return self.cannot_write(&needs.rule, error),
+    /// When a request that begins to wait now is given up.
+    fn deadline(&self, resolver: &Resolver) -> Age {
+        let patience = match (&resolver.target, self.kind) {
+            (Target::HostFunction, _) => resolver.timeout_age(),
+            (Target::Upstream(_), Kind::Envoy) => {
+                resolver.patience(self.kind).saturating_add(SLACK)
+            }
+            // It wakes by itself there, so its record must be there however late that is; nginx
+            // also says when the request is gone.
+            (Target::Upstream(_), Kind::Nginx) => Age::MAX,
         };
-        let calls = self.call_for(&needs, upstream);
-        // nginx applies the timeout to connecting, sending and reading each, and wakes the request
-        // itself; the record must outlive that.
-        let patience = match self.kind {
-            Kind::Envoy => resolver.timeout_age(),
-            Kind::Nginx => resolver.timeout_age().saturating_mul(4),
+        self.clock.age().saturating_add(patience)
+    }
+
+    /// Asks the host's function, which answers at once; the request waits only for what is pending.
+    fn ask_host_for(&mut self, waiting: &Waiting) -> bool {
+        let age = self.clock.age();
+        let id = waiting.poller;
+        let Some(poller) = self.pollers.iter_mut().find(|known| known.id == id) else {
+            return false;
         };
-        let deadline = self
-            .clock
-            .age
-            .saturating_add(patience)
-            .saturating_add(SLACK);
-        let waiting = Waiting {
-            context,
-            poller: needs.poller,
-            rule: needs.rule,
-            entries: needs.entries,
-            plan,
-            calls,
-            deadline,
-        };
-        if waiting.calls.is_empty() {
-            return match self.finish(&waiting) {
-                Ok(()) => Action::Continue,
-                Err(refusal) => self.refuse(refusal),
-            };
-        }
-        self.waiting.push(waiting);
-        Action::Pause
+        let answered = poller.ask_host(&self.host, &waiting.entries, age);
+        let pending = answered && poller.table.is_any_undecided(&waiting.entries);
+        self.refresh(id, false);
+        // nginx wakes no request that has no call of its own.
+        pending && self.kind == Kind::Envoy
     }
 
     /// Makes the calls of one request. One that cannot be made is left out: its references will
     /// have no answer.
-    fn call_for(&mut self, needs: &Needs, upstream: &str) -> Vec<Call> {
+    fn call_for(&mut self, waiting: &Waiting, upstream: &str) -> Vec<Call> {
         let mut calls: Vec<Call> = Vec::new();
-        for batch in needs.entries.chunks(MAX_REFERENCES) {
+        for batch in waiting.entries.chunks(MAX_REFERENCES) {
             let Some(poller) = self
                 .pollers
                 .iter_mut()
-                .find(|known| known.id == needs.poller)
+                .find(|known| known.id == waiting.poller)
             else {
                 break;
             };
@@ -170,21 +147,20 @@ impl<H: Host> Vm<H> {
 
     /// Disowns the tokens that the last polls share with each other or with a request.
     pub(super) fn untangle(&mut self) {
-        let of_polls = self.pollers.iter().flat_map(|poller| poller.tokens());
-        let of_requests = self.waiting.iter().flat_map(|waiting| &waiting.calls);
-        let mut tokens: Vec<(u32, bool)> = of_polls.map(|token| (token, true)).collect();
-        if tokens.is_empty() {
-            return;
+        let tokens = self.pollers.iter().flat_map(|poller| poller.tokens());
+        let tokens: Vec<u32> = tokens.collect();
+        let is_of_request = |token: u32| {
+            let mut calls = self.waiting.iter().flat_map(|waiting| &waiting.calls);
+            calls.any(|call| call.token == token)
+        };
+        let mut seen = Vec::new();
+        let mut shared = Vec::new();
+        for token in tokens {
+            if seen.contains(&token) || is_of_request(token) {
+                shared.push(token);
+            }
+            seen.push(token);
         }
-        tokens.extend(of_requests.map(|call| (call.token, false)));
-        tokens.sort_unstable();
-        let shared: Vec<u32> = tokens
-            .windows(2)
-            .filter_map(|pair| match pair {
-                [(first, _), (second, true)] if first == second => Some(*first),
-                _ => None,
-            })
-            .collect();
         for token in shared {
             self.disown(token);
         }
@@ -193,7 +169,7 @@ impl<H: Host> Vm<H> {
     /// Takes the answer to a call of a waiting request; when it was the last one, the request goes
     /// on.
     pub(super) fn take_answer(&mut self, at: usize, token: u32, answer: Answer) {
-        let age = self.clock.age;
+        let age = self.clock.age();
         let Some(waiting) = self.waiting.get_mut(at) else {
             return;
         };
@@ -248,20 +224,17 @@ impl<H: Host> Vm<H> {
 
     /// Asks the host's function again for what waiting requests lack.
     fn ask_host_for_waiting(&mut self) {
-        let age = self.clock.age;
+        let age = self.clock.age();
         for poller in &mut self.pollers {
             if poller.resolver.target != Target::HostFunction {
                 continue;
             }
-            let mut open: Vec<EntryId> = self
+            let of_requests = self
                 .waiting
                 .iter()
                 .filter(|waiting| waiting.poller == poller.id)
-                .flat_map(|waiting| waiting.entries.iter().copied())
-                .filter(|id| poller.table.is_any_undecided(&[*id]))
-                .collect();
-            open.sort_unstable();
-            open.dedup();
+                .flat_map(|waiting| waiting.entries.iter().copied());
+            let open = poller.table.undecided(of_requests);
             poller.ask_host(&self.host, &open, age);
         }
     }
@@ -269,7 +242,7 @@ impl<H: Host> Vm<H> {
     /// Takes out the requests that wait for no call and have what they need, and those that have
     /// waited long enough.
     fn take_due(&mut self) -> Vec<Waiting> {
-        let age = self.clock.age;
+        let age = self.clock.age();
         let mut due = Vec::new();
         let mut at = 0;
         while let Some(waiting) = self.waiting.get(at) {
@@ -279,10 +252,7 @@ impl<H: Host> Vm<H> {
                 .find(|poller| poller.id == waiting.poller);
             let decided = waiting.calls.is_empty()
                 && poller.is_none_or(|poller| !poller.table.is_any_undecided(&waiting.entries));
-            // nginx wakes it without asking, so its record must be there however late that is; it
-            // also says when the request is gone.
-            let is_over = age >= waiting.deadline && self.kind == Kind::Envoy;
-            if decided || is_over {
+            if decided || age >= waiting.deadline {
                 due.push(self.waiting.swap_remove(at));
             } else {
                 at = at.saturating_add(1);

@@ -107,6 +107,10 @@ impl Backend for Variables {
         );
         Box::pin(std::future::ready(found))
     }
+
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
 }
 
 fn pattern(pattern: &str) -> String {

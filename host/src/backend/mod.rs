@@ -16,7 +16,7 @@ use vaultref_contract::wire::FailureKind;
 use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "amazon")]
 pub(crate) mod amazon;
 #[cfg(feature = "aws")]
 mod aws;
@@ -24,6 +24,8 @@ mod aws;
 mod azure;
 #[cfg(feature = "conjur")]
 mod conjur;
+#[cfg(any(feature = "conjur", feature = "gcp"))]
+pub(crate) mod endpoint;
 #[cfg(feature = "env")]
 mod env;
 #[cfg(feature = "fs")]
@@ -32,8 +34,10 @@ mod fs;
 mod gcp;
 #[cfg(feature = "hcv")]
 mod hcv;
+#[cfg(any(feature = "gcp", feature = "hcv"))]
+pub(crate) mod jws;
 #[cfg(test)]
-mod kit;
+pub(crate) mod kit;
 #[cfg(feature = "http")]
 pub(crate) mod network;
 #[cfg(feature = "http")]
@@ -108,7 +112,22 @@ pub trait Backend: Send + Sync {
     /// there. Put before an object's path it names the object among all vaults of the backend.
     fn scope(&self) -> Cow<'_, str>;
 
-    /// The object that is meant, in its canonical form. Reads no secret and does not wait.
+    /// The same, unless it is not known at the moment: the place is not there. What a policy forbids
+    /// there is then forbidden wherever it could be.
+    fn scope_if_known(&self) -> Option<Cow<'_, str>> {
+        Some(self.scope())
+    }
+
+    /// Finds out what [`Backend::object`] needs to know of these resources, and [`Backend::scope`] of
+    /// the vault, where that means to wait: for a file system. It need not be waited for to its end:
+    /// what was not found out is what it was last. None: there is nothing to find out. Says whether
+    /// there were news.
+    fn look(&self, _resources: Vec<String>) -> Option<BoxFuture<'static, bool>> {
+        None
+    }
+
+    /// The object that is meant, in its canonical form. Reads no secret and does not wait; an error
+    /// that is transient says that [`Backend::look`] was not done yet.
     ///
     /// # Errors
     /// The resource or version cannot exist in this backend, or lies outside the vault.
@@ -129,6 +148,13 @@ pub trait Backend: Send + Sync {
         objects: &'a [Object],
     ) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>> {
         Box::pin(join_all(objects.iter().map(|object| self.read(object))))
+    }
+
+    /// Whether objects are texts by nature, of which some may happen to be JSON, and not made of keys.
+    /// A `*` in a `deny` then stands for names, and for keys only behind a `/`: else `*secret*` would
+    /// deny each object as a whole, since any could have such a key.
+    fn objects_are_texts(&self) -> bool {
+        false
     }
 
     /// A number that changes when something in the vault may have, where the backend is told of

@@ -8,13 +8,22 @@
 use std::error::Error;
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect;
 use vaultref_contract::Secret;
+use zeroize::Zeroizing;
 
 use super::{ReadError, ReadErrorKind};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
+
+/// How long a server on this machine's own network may take to accept a connection: where there is
+/// none, packets to it get lost.
+const NEARBY: Duration = Duration::from_secs(2);
+
+/// The most that an answer may have: more than any vault keeps in one object.
+const LARGEST: usize = 16 << 20;
 
 /// How the servers of one vault are reached.
 #[derive(Debug)]
@@ -73,7 +82,30 @@ impl Network {
         self.client_with(tls, |builder| builder)
     }
 
-    /// The same, with something more set.
+    /// A client for servers of others, which a login needs: they may have certificates of the
+    /// vault's CA, and of those that the system knows.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub(crate) fn client_beside(&self) -> Result<reqwest::Client, ConfigError> {
+        let mut builder = Self::builder();
+        if let Some(ca) = &self.ca {
+            builder = builder.tls_certs_merge(ca.certificates()?);
+        }
+        self.finish(builder)
+    }
+
+    /// A client for addresses of this machine's own network: no proxy, no TLS.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(crate) fn client_nearby() -> Result<reqwest::Client, ConfigError> {
+        let builder = Self::builder().tls_certs_only(Vec::new());
+        let built = builder.connect_timeout(NEARBY).build();
+        built.map_err(|_| ConfigError::new("", "no HTTP client can be made"))
+    }
+
+    /// The same as [`Network::client`], with something more set.
     ///
     /// # Errors
     /// The certificates cannot be used.
@@ -82,11 +114,7 @@ impl Network {
         tls: bool,
         more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<reqwest::Client, ConfigError> {
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .tcp_keepalive(Duration::from_secs(30));
+        let mut builder = Self::builder();
         // The vault's own CA and no other: nobody else's certificate is meant.
         if let Some(ca) = &self.ca {
             builder = builder.tls_certs_only(ca.certificates()?);
@@ -94,10 +122,23 @@ impl Network {
             // Without TLS there is no need for the system's certificates, which may be missing.
             builder = builder.tls_certs_only(Vec::new());
         }
-        if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(proxy.for_reqwest()?);
-        }
-        more(builder).build().map_err(|_| match &self.ca {
+        self.finish(more(builder))
+    }
+
+    fn builder() -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .tls_backend_rustls()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .tcp_keepalive(Duration::from_secs(30))
+    }
+
+    fn finish(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ConfigError> {
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.for_reqwest()?),
+            None => builder,
+        };
+        builder.build().map_err(|_| match &self.ca {
             Some(ca) => ca.node.error("holds a certificate that cannot be used"),
             None => ConfigError::new("", "the system's CA certificates cannot be used"),
         })
@@ -199,6 +240,44 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     date.duration_since(now).ok()
+}
+
+/// A request's body that is wiped when it has been sent.
+pub(crate) fn wiped(body: Secret) -> Bytes {
+    struct Body(Secret);
+
+    impl AsRef<[u8]> for Body {
+        fn as_ref(&self) -> &[u8] {
+            self.0.expose()
+        }
+    }
+
+    Bytes::from_owner(Body(body))
+}
+
+/// An answer's body, of which no copy is left behind.
+pub(crate) async fn body(who: &str, mut response: reqwest::Response) -> Result<Secret, ReadError> {
+    let told = response.content_length().map(usize::try_from);
+    let most = told.and_then(Result::ok).unwrap_or(16 << 10);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most.min(LARGEST)));
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|_| ReadError::transient(format!("{who} breaks off its answer")))?
+    {
+        if bytes.len() + chunk.len() > LARGEST {
+            let cause = format!("the answer of {who} is too long");
+            return Err(ReadError::new(ReadErrorKind::WrongType, cause));
+        }
+        if bytes.len() + chunk.len() > bytes.capacity() {
+            // Growing in place would leave what is there behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * (bytes.len() + chunk.len())));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Secret::new(std::mem::take(&mut *bytes)))
 }
 
 /// Why a request got no answer.

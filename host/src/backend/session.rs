@@ -14,8 +14,12 @@ use super::ReadError;
 /// For how long a failed login is remembered, so that a hundred waiting reads do not make a hundred.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
+/// The same for one that may succeed in a moment: long enough for those who wait, and over when they
+/// ask again.
+const FAILED_FOR_NOW: Duration = Duration::from_millis(50);
+
 /// A login younger than this is not what a refusal is about: it does not lead to another one.
-const YOUNG: Duration = Duration::from_secs(5);
+pub(crate) const YOUNG: Duration = Duration::from_secs(5);
 
 /// What came of a login.
 #[derive(Debug)]
@@ -48,6 +52,14 @@ impl<T> Login<T> {
             made_at: now,
             renew_at: Some(now + lease * 2 / 3),
             expires_at: Some(now + lease),
+        }
+    }
+
+    /// The same login with a longer lease: it is as old as it was.
+    pub(crate) fn renewed(self, before: &Self) -> Self {
+        Self {
+            made_at: before.made_at,
+            ..self
         }
     }
 }
@@ -90,22 +102,9 @@ impl<T> Session<T> {
         if let Some(login) = before.as_ref().filter(|login| holds(login.renew_at)) {
             return Ok(Arc::clone(login));
         }
-        let failed = state.failed.as_ref();
-        let made = match failed.filter(|(_, until)| now < *until) {
-            Some((error, _)) => Err(error.clone()),
-            None => {
-                let made = login(before.as_deref()).await;
-                let until = Instant::now() + FAILED_FOR;
-                state.failed = made.as_ref().err().map(|error| (error.clone(), until));
-                made
-            }
-        };
+        let made = state.make(async || login(before.as_deref()).await).await;
         match (made, before) {
-            (Ok(login), _) => {
-                let login = Arc::new(login);
-                state.current = Some(Arc::clone(&login));
-                Ok(login)
-            }
+            (Ok(login), _) => Ok(login),
             // It still holds, and the next who asks tries again.
             (Err(_), Some(login)) => Ok(login),
             (Err(error), None) => {
@@ -113,6 +112,30 @@ impl<T> Session<T> {
                 Err(error)
             }
         }
+    }
+
+    /// The server refused what was asked with this login. Gives a newer one: what somebody else made
+    /// meanwhile, or what `login` makes now. None: this one is younger than `least`, so the refusal
+    /// stands. The old one stays for all others until there is a newer one, since a server may refuse
+    /// one thing to a login that is good for the rest.
+    ///
+    /// # Errors
+    /// What `login` says.
+    pub(crate) async fn replace(
+        &self,
+        refused: &Arc<Login<T>>,
+        least: Duration,
+        login: impl AsyncFnOnce() -> Result<Login<T>, ReadError>,
+    ) -> Result<Option<Arc<Login<T>>>, ReadError> {
+        let mut state = self.0.lock().await;
+        match &state.current {
+            Some(current) if !Arc::ptr_eq(current, refused) => {
+                return Ok(Some(Arc::clone(current)));
+            }
+            Some(_) if refused.made_at.elapsed() < least => return Ok(None),
+            _ => {}
+        }
+        state.make(login).await.map(Some)
     }
 
     /// The server refused what was asked with this login. Says whether it is worth asking once more,
@@ -131,6 +154,36 @@ impl<T> Session<T> {
             state.failed = None;
         }
         true
+    }
+}
+
+impl<T> State<T> {
+    /// Makes a login and puts it in place of the current one, unless that failed a moment ago.
+    async fn make(
+        &mut self,
+        login: impl AsyncFnOnce() -> Result<Login<T>, ReadError>,
+    ) -> Result<Arc<Login<T>>, ReadError> {
+        let now = Instant::now();
+        if let Some((error, _)) = self.failed.as_ref().filter(|(_, until)| now < *until) {
+            return Err(error.clone());
+        }
+        match login().await {
+            Ok(login) => {
+                let login = Arc::new(login);
+                self.current = Some(Arc::clone(&login));
+                self.failed = None;
+                Ok(login)
+            }
+            Err(error) => {
+                let time = if error.transient {
+                    FAILED_FOR_NOW
+                } else {
+                    FAILED_FOR
+                };
+                self.failed = Some((error.clone(), Instant::now() + time));
+                Err(error)
+            }
+        }
     }
 }
 
@@ -224,5 +277,66 @@ mod tests {
         );
         assert_eq!(server.token().await.expect("the same").token, second.token);
         assert_eq!(server.logins.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_failed_for_a_moment_is_made_again_in_a_moment() {
+        let session = Session::<u32>::new();
+        let fail = async |_: Option<&Login<u32>>| Err(ReadError::transient("away"));
+        assert!(session.current(fail).await.is_err());
+        let succeed = async |_: Option<&Login<u32>>| Ok(Login::lasting(7));
+        assert!(
+            session.current(succeed).await.is_err(),
+            "who waited for the first"
+        );
+        tokio::time::advance(FAILED_FOR_NOW).await;
+        assert_eq!(session.current(succeed).await.expect("a login").token, 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_login_stays_until_there_is_a_newer_one() {
+        let mut server = Server::new();
+        let first = server.token().await.expect("a login");
+        let replace = async |server: &Server, least| {
+            let made = server.session.replace(&first, least, async || {
+                server.logins.fetch_add(1, Ordering::Relaxed);
+                if server.fails {
+                    return Err(ReadError::new(ReadErrorKind::Denied, "no"));
+                }
+                Ok(Login::lasting(7))
+            });
+            made.await.map(|newer| newer.map(|login| login.token))
+        };
+        assert_eq!(
+            replace(&server, YOUNG).await,
+            Ok(None),
+            "it was made just now"
+        );
+        server.fails = true;
+        for _ in 0..10 {
+            assert!(replace(&server, Duration::ZERO).await.is_err());
+        }
+        assert_eq!(server.logins.load(Ordering::Relaxed), 2, "one that failed");
+        assert_eq!(server.token().await.expect("the old one").token, 0);
+        server.fails = false;
+        tokio::time::advance(YOUNG).await;
+        assert_eq!(replace(&server, YOUNG).await, Ok(Some(7)));
+        assert_eq!(replace(&server, YOUNG).await, Ok(Some(7)), "the newer one");
+        assert_eq!(server.logins.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_login_is_as_old_as_it_was() {
+        let session = Session::new();
+        let made = session.current(async |_| Ok(Login::leased(1, Duration::from_secs(9))));
+        made.await.expect("a login");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let renewed = session.current(async |before: Option<&Login<u32>>| {
+            let login = Login::leased(2, Duration::from_secs(9));
+            Ok(login.renewed(before.expect("the one before")))
+        });
+        let renewed = renewed.await.expect("a login");
+        assert_eq!(renewed.token, 2);
+        assert!(session.forget(&renewed).await, "it is no young one");
     }
 }

@@ -59,7 +59,7 @@ impl Get {
 }
 
 /// `env/test` is short for `{vault://env/test}`.
-fn whole(reference: &str) -> Cow<'_, str> {
+pub(super) fn whole(reference: &str) -> Cow<'_, str> {
     if reference.starts_with('{') {
         return Cow::Borrowed(reference);
     }

@@ -1,12 +1,20 @@
 //! The commands of `vaultref`.
 //!
 //! Errors are one line on stderr that names the file, the path in it or the reference, and the
-//! cause. Only `get` writes a secret, and only to stdout.
+//! cause; where there can be several, one report of them. Only `get` and `render` write secrets, to
+//! stdout or to a file of its owner's, and only `exec` hands them on.
 
+mod check;
+mod exec;
+mod files;
+mod flush;
 mod get;
 mod output;
 mod parse;
+mod render;
 mod serve;
+mod text;
+mod values;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -40,6 +48,9 @@ const EXIT_CODES: &str = "Exit codes:
   3  the object or key does not exist, or has a type that is no text
   4  the vault denies it
   5  the vault cannot be reached, or took too long
+Of several failures the first of 1, 2, 4, 3, 5 counts. A command started by exec has its own exit
+code; 126 if it cannot be run, 127 if it is not there; with --watch 128 and the number of the signal
+that ended it.
 
 Environment:
   VAULTREF_CONFIG                the configuration, where --config does not say
@@ -49,10 +60,18 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check every reference of some files, and their configuration, in one report
+    Check(check::Check),
+    /// Start a command with values in the place of the references in its environment variables
+    Exec(exec::Exec),
+    /// Have a running daemon read values anew, before their ttl is over
+    Flush(flush::Flush),
     /// Print the value that a reference stands for
     Get(get::Get),
     /// Show how a reference is read, without reading any secret
     Parse(parse::Parse),
+    /// Print a text file with values in the place of its references
+    Render(render::Render),
     /// Run the daemon that gateways ask
     Serve(serve::Serve),
 }
@@ -89,6 +108,8 @@ impl ConfigFile {
 /// How a command ended; see `vaultref --help`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Status {
+    /// That of the command that was started, or its place.
+    Command(u8),
     /// 4
     Denied,
     /// 1
@@ -116,9 +137,25 @@ impl Status {
     }
 }
 
+impl Status {
+    /// The one of several that a script should see: what must be mended before what may pass.
+    fn most_telling(statuses: impl Iterator<Item = Self>) -> Self {
+        let rank = |status: &Self| match status {
+            Self::Internal => 0,
+            Self::Usage => 1,
+            Self::Denied => 2,
+            Self::NotFound => 3,
+            Self::Unavailable => 4,
+            Self::Command(_) | Self::Ok => 5,
+        };
+        statuses.min_by_key(rank).unwrap_or(Self::Ok)
+    }
+}
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(match status {
+            Status::Command(code) => code,
             Status::Ok => 0u8,
             Status::Internal => 1,
             Status::Usage => 2,
@@ -132,8 +169,12 @@ impl From<Status> for ExitCode {
 /// Runs the command.
 pub async fn run(arguments: Arguments, environment: &Arc<Environment>) -> Status {
     match arguments.command {
+        Command::Check(check) => check.run(environment).await,
+        Command::Exec(exec) => exec.run(environment).await,
+        Command::Flush(flush) => flush.run(environment).await,
         Command::Get(get) => get.run(environment).await,
         Command::Parse(parse) => parse.run(),
+        Command::Render(render) => render.run(environment).await,
         Command::Serve(serve) => serve.run(environment).await,
     }
 }
@@ -144,7 +185,12 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
     let usual = match arguments.command {
         Command::Serve(_) => "info",
         // Their errors are reported once, by themselves.
-        Command::Get(_) | Command::Parse(_) => "error",
+        Command::Check(_)
+        | Command::Exec(_)
+        | Command::Flush(_)
+        | Command::Get(_)
+        | Command::Parse(_)
+        | Command::Render(_) => "error",
     };
     let wanted = ["VAULTREF_LOG", "RUST_LOG"]
         .iter()
@@ -155,9 +201,7 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
         .with_default(LevelFilter::WARN)
         .with_target("vaultref", LevelFilter::TRACE)
         // They log what servers answer; what is worth knowing of it our own lines say.
-        .with_target("aws", LevelFilter::OFF)
-        .with_target("rustify", LevelFilter::OFF)
-        .with_target("vaultrs", LevelFilter::OFF);
+        .with_target("aws", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -10,6 +10,18 @@ pub(super) fn problem(text: &str) {
     let _ = writeln!(io::stderr(), "vaultref: {}", one_line(text));
 }
 
+/// A headline on stderr, and below it a line for each problem. Written at once, so that no other
+/// line gets between them.
+pub(super) fn problems<'a>(headline: &str, lines: impl Iterator<Item = &'a str>) {
+    let mut text = format!("vaultref: {}:\n", one_line(headline));
+    for line in lines {
+        text.push_str("  ");
+        text.push_str(&one_line(line));
+        text.push('\n');
+    }
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// One line on stdout.
 pub(super) fn line(text: &str) -> Status {
     ended(
@@ -17,6 +29,22 @@ pub(super) fn line(text: &str) -> Status {
             .lock()
             .write_all(format!("{text}\n").as_bytes()),
     )
+}
+
+/// Lines on stdout.
+pub(super) fn lines<'a>(lines: impl Iterator<Item = &'a str>) -> Status {
+    let text: String = lines
+        .flat_map(|line| [one_line(line), "\n".into()])
+        .collect();
+    ended(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// How far long work has come, on a terminal only; each call overwrites what the last one said.
+pub(super) fn progress(text: &str) {
+    let mut terminal = io::stderr().lock();
+    if terminal.is_terminal() {
+        let _ = write!(terminal, "\r{}\x1b[K", one_line(text));
+    }
 }
 
 /// Bytes on stdout as they are; a newline behind them on a terminal only, so that a file or a pipe

@@ -1,15 +1,22 @@
 //! `vaultref serve`: the daemon as a process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use vaultref_contract::wire::{MAX_REFERENCES, Outcome, ResolveRequest};
 
 use super::{ConfigFile, Status, output, resolver};
 use crate::config::{Config, Listen};
 use crate::environment::Environment;
-use crate::server::{Bound, Limits, Server, bind};
+use crate::policy::Access;
+use crate::resolver::{MAX_WAIT, Resolver};
+use crate::server::{Bound, Handle, Limits, Server, bind};
+
+mod reload;
 
 #[derive(Args, Debug)]
 pub(super) struct Serve {
@@ -19,10 +26,10 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, environment: &Arc<Environment>) -> Status {
-        if self.config.path(environment).is_none() {
+        let Some(file) = self.config.path(environment) else {
             output::problem("no configuration: give --config FILE, or set VAULTREF_CONFIG");
             return Status::Usage;
-        }
+        };
         let config = match self.config.load(environment) {
             Ok(config) => config,
             Err(error) => {
@@ -30,7 +37,7 @@ impl Serve {
                 return Status::Usage;
             }
         };
-        match serve(config).await {
+        match serve(config, file, environment).await {
             Ok(()) => Status::Ok,
             Err((status, problem)) => {
                 output::problem(&problem);
@@ -40,12 +47,20 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config) -> Result<(), (Status, String)> {
+async fn serve(
+    config: Config,
+    file: PathBuf,
+    environment: &Arc<Environment>,
+) -> Result<(), (Status, String)> {
     if config.listen.is_empty() {
         let problem = "the configuration has no 'listen': say where, such as {unix: /run/vaultref/vaultref.sock}";
         return Err((Status::Usage, problem.to_owned()));
     }
     let signals = Signals::install().map_err(|error| {
+        let problem = format!("cannot watch for signals: {}", error.kind());
+        (Status::Internal, problem)
+    })?;
+    let hangup = signal(SignalKind::hangup()).map_err(|error| {
         let problem = format!("cannot watch for signals: {}", error.kind());
         (Status::Internal, problem)
     })?;
@@ -61,20 +76,30 @@ async fn serve(config: Config) -> Result<(), (Status, String)> {
         tracing::info!(vault = vault.name(), backend = vault.kind().name, "vault");
     }
     let own_uid = nix::unistd::geteuid().as_raw();
-    let server = Server::new(
-        resolver(config.vaults),
-        config.clients,
-        own_uid,
-        Limits::default(),
-    );
+    let resolver = resolver(config.vaults);
+    let server = Server::new(resolver.clone(), config.clients, own_uid, Limits::default());
     server.warm_up().await;
-    for listener in &listeners {
+    for (_, listener) in &listeners {
         tracing::info!("listening {}", listener.address());
     }
+    let handle = server.handle();
+    let reload = reload::Reload {
+        file,
+        environment: Arc::clone(environment),
+        handle: handle.clone(),
+        resolver: resolver.clone(),
+        listen: config.listen,
+        hangup,
+    };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(listeners, stopped));
-    tracing::info!("vaultref is ready");
-    signals.wait().await;
+    tracing::info!("vaultref is listening");
+    tokio::select! {
+        () = signals.wait() => {}
+        () = reload.run() => {}
+        () = resolver.keep_fresh() => {}
+        () = prefetch(&resolver, &config.prefetch, &handle) => {}
+    }
     tracing::info!("stopping");
     stop.send_replace(true);
     serving
@@ -82,13 +107,45 @@ async fn serve(config: Config) -> Result<(), (Status, String)> {
         .map_err(|_| (Status::Internal, "the server broke off".to_owned()))
 }
 
-async fn listeners(listen: &[Listen]) -> Result<Vec<Bound>, (Status, String)> {
+async fn listeners(listen: &[Listen]) -> Result<Vec<(Listen, Bound)>, (Status, String)> {
     let mut bound = Vec::new();
     for listen in listen {
         let listener = bind(listen).await;
-        bound.push(listener.map_err(|error| (Status::Internal, error.to_string()))?);
+        let listener = listener.map_err(|error| (Status::Internal, error.to_string()))?;
+        bound.push((listen.clone(), listener));
     }
     Ok(bound)
+}
+
+/// Reads what is to be there before the daemon says that it is ready. Then it has nothing more to do,
+/// for as long as it is polled.
+async fn prefetch(resolver: &Resolver, references: &[String], handle: &Handle) {
+    for batch in references.chunks(MAX_REFERENCES) {
+        let request = ResolveRequest {
+            references: batch.to_vec(),
+            known: Vec::new(),
+            wait_ms: u32::try_from(MAX_WAIT.as_millis()).unwrap_or(u32::MAX),
+        };
+        // Each failure has a line of its own in the log. What failed is tried again when its time
+        // has come.
+        while let Some(again) = first_retry(&resolver.resolve(&Access::All, &request).await) {
+            tokio::time::sleep(again).await;
+        }
+    }
+    handle.set_ready(true);
+    tracing::info!(references = references.len(), "vaultref is ready");
+    std::future::pending().await
+}
+
+/// When to ask again, if something is not there.
+fn first_retry(outcomes: &[Outcome]) -> Option<Duration> {
+    let failures = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Failure(failure) => Some(failure.retry_after.unwrap_or(1).max(1)),
+        Outcome::Secret(_) | Outcome::Unchanged(_) => None,
+    });
+    failures
+        .min()
+        .map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// What asks a daemon to end. Watched before there is anything to tidy up.

@@ -1,6 +1,6 @@
 //! Who may read what, as it is written in the configuration.
 
-use vaultref_contract::{ReferenceText, Secret};
+use vaultref_contract::{Part, Secret, Template};
 
 use super::node::{ConfigError, Fields, Node};
 use crate::policy::{Client, Clients, Pattern, Peer, Token};
@@ -41,6 +41,10 @@ fn client(mut fields: Fields, vaults: &Vaults) -> Result<Client, ConfigError> {
     }
     let allow = patterns(fields.take("allow"), vaults)?;
     let deny = patterns(fields.take("deny"), vaults)?;
+    let metrics = fields
+        .take("metrics")
+        .map(|node| node.boolean())
+        .transpose()?;
     fields.finish()?;
     Ok(Client {
         name,
@@ -48,6 +52,7 @@ fn client(mut fields: Fields, vaults: &Vaults) -> Result<Client, ConfigError> {
         tokens,
         allow,
         deny,
+        metrics: metrics.unwrap_or_default(),
     })
 }
 
@@ -71,17 +76,26 @@ fn peer(node: Node) -> Result<Peer, ConfigError> {
 
 fn token(node: &Node, vaults: &Vaults) -> Result<Token, ConfigError> {
     let text = node.text()?;
-    if text.starts_with("{vault://") {
-        let reference =
-            ReferenceText::parse(&text).map_err(|error| node.error(error.to_string()))?;
-        known_vault(node, reference.reference().vault(), vaults)?;
-        return Ok(Token::Reference(reference));
-    }
+    let template = Template::parse(&text).map_err(|error| node.error(error.to_string()))?;
+    let text = match template.parts() {
+        [Part::Reference(reference)] => {
+            known_vault(node, reference.reference().vault(), vaults)?;
+            return Ok(Token::Reference(reference.clone()));
+        }
+        [] => "",
+        [Part::Text(text)] => text,
+        // Taken as it is written, the reference would be the token.
+        _ => {
+            return Err(node.error(
+                "must be one reference and nothing else, or have none; a literal '{vault://' is written '{{vault://'",
+            ));
+        }
+    };
     let fits = |byte: u8| byte.is_ascii_graphic();
     if text.is_empty() || !text.bytes().all(fits) {
         return Err(node.error("must be one or more visible ASCII characters"));
     }
-    Ok(Token::Given(Secret::from(text)))
+    Ok(Token::Given(Secret::from(text.to_owned())))
 }
 
 fn patterns(node: Option<Node>, vaults: &Vaults) -> Result<Vec<Pattern>, ConfigError> {

@@ -11,6 +11,7 @@ mod vaults;
 use std::path::Path;
 use std::sync::Arc;
 
+use vaultref_contract::Reference;
 use zeroize::Zeroizing;
 
 pub use listen::Listen;
@@ -29,6 +30,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Who may read what.
     pub clients: Clients,
+    /// References that are read before the daemon says that it is ready.
+    pub prefetch: Vec<String>,
 }
 
 /// Reads a file.
@@ -36,10 +39,22 @@ pub struct Config {
 /// # Errors
 /// Names the file, the path in it and the cause.
 pub fn load(file: &Path, environment: &Arc<Environment>) -> Result<Config, ConfigError> {
+    load_again(file, environment, None)
+}
+
+/// Reads a file anew. Vaults that say the same as `before` are taken over from there.
+///
+/// # Errors
+/// Names the file, the path in it and the cause.
+pub fn load_again(
+    file: &Path,
+    environment: &Arc<Environment>,
+    before: Option<&Vaults>,
+) -> Result<Config, ConfigError> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .map_err(|error| ConfigError::new(&name, format!("cannot be read: {}", error.kind())))?;
-    parse(&Zeroizing::new(text), environment).map_err(|error| error.in_file(&name))
+    parse_again(&Zeroizing::new(text), environment, before).map_err(|error| error.in_file(&name))
 }
 
 /// What there is without a file: `env`, and the backends that the environment configures.
@@ -55,6 +70,18 @@ pub fn without_file(environment: &Arc<Environment>) -> Result<Config, ConfigErro
 /// # Errors
 /// Names the path in the text and the cause.
 pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, ConfigError> {
+    parse_again(text, environment, None)
+}
+
+/// Reads the text of a file anew. Vaults that say the same as `before` are taken over from there.
+///
+/// # Errors
+/// Names the path in the text and the cause.
+pub fn parse_again(
+    text: &str,
+    environment: &Arc<Environment>,
+    before: Option<&Vaults>,
+) -> Result<Config, ConfigError> {
     let document: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
         // The parser's own words may quote the text.
         let place = error.location().map_or_else(String::new, |at| {
@@ -62,15 +89,36 @@ pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, Confi
         });
         ConfigError::new(&place, "is not YAML, or has a name twice")
     })?;
+    read_again(document, environment, before)
+}
+
+/// Reads what the text of a file says.
+pub(crate) fn read(
+    document: serde_yaml_ng::Value,
+    environment: &Arc<Environment>,
+) -> Result<Config, ConfigError> {
+    read_again(document, environment, None)
+}
+
+fn read_again(
+    document: serde_yaml_ng::Value,
+    environment: &Arc<Environment>,
+    before: Option<&Vaults>,
+) -> Result<Config, ConfigError> {
+    let context = vaults::Context {
+        environment,
+        before,
+    };
     let root = Node::root(document);
     if !root.is_mapping() {
         return Err(root.error("must be a mapping with 'vaults', 'listen' and 'clients'"));
     }
     let mut fields = root.fields()?;
     let kong = fields.take("_format_version").is_some();
-    let vaults = vaults::vaults(fields.take("vaults"), kong, environment)?;
+    let vaults = vaults::vaults(fields.take("vaults"), kong, context)?;
     let listen = listen::listen(fields.take("listen"))?;
     let clients = clients::clients(fields.take("clients"), &vaults)?;
+    let prefetch = prefetch(fields.take("prefetch"), &vaults)?;
     // Kong's file holds services, routes and plugins as well, which are none of our business.
     if !kong {
         fields.finish()?;
@@ -79,7 +127,28 @@ pub fn parse(text: &str, environment: &Arc<Environment>) -> Result<Config, Confi
         vaults,
         listen,
         clients,
+        prefetch,
     })
+}
+
+fn prefetch(node: Option<Node>, vaults: &Vaults) -> Result<Vec<String>, ConfigError> {
+    let items = node.map(Node::list).transpose()?.unwrap_or_default();
+    let items = items.iter().map(|node| {
+        let text = node.text()?;
+        let reference = Reference::parse(&text).map_err(|error| node.error(error.to_string()))?;
+        if vaults.find(reference.vault()).is_none() {
+            return Err(node.error("names an unknown vault"));
+        }
+        Ok(text)
+    });
+    items.collect()
+}
+
+/// The fields of a text, for tests of what reads them.
+#[cfg(all(test, feature = "hcv"))]
+pub(crate) fn fields(text: &str) -> Fields {
+    let document = serde_yaml_ng::from_str(text).expect("YAML");
+    Node::root(document).fields().expect("a mapping")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! its place in the file, and its errors name the place and what is wanted, never what was found.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::RangeInclusive;
 
 use serde_yaml_ng::Value;
@@ -300,6 +301,17 @@ impl Fields {
         ConfigError::new(&self.place, problem)
     }
 
+    /// A hash of all that the members say, wherever they stand and in whatever order. It is for
+    /// telling one reading of a file from the next, never for anybody who could choose the fields.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let members = self.members.iter().map(|(name, node)| {
+            let mut hasher = DefaultHasher::new();
+            (name, &node.value, node.text_only).hash(&mut hasher);
+            hasher.finish()
+        });
+        members.fold(0, u64::wrapping_add)
+    }
+
     /// The references in the members, each once.
     pub(super) fn references(&self) -> Result<Vec<ReferenceText>, ConfigError> {
         let mut found = Vec::new();
@@ -358,6 +370,12 @@ impl ConfigError {
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
     }
 
     /// The same error in a file.

@@ -63,6 +63,31 @@ fn what_a_file_leaves_out() {
 }
 
 #[test]
+fn a_token_is_one_reference_or_none() {
+    use crate::policy::Token;
+    let literal = |text: &str| Some(text.to_owned());
+    for (written, expected) in [
+        ("one", literal("one")),
+        ("{vault://env/t}", None),
+        ("{vault://env/t?ttl=1#2}", None),
+        ("{{vault://env/t}", literal("{vault://env/t}")),
+        ("vault://env/t", literal("vault://env/t")),
+        ("{{x}}", literal("{{x}}")),
+    ] {
+        let yaml = format!("clients: [{{name: a, tokens: [\"{written}\"]}}]");
+        let config = parse(&yaml, &Arc::new(Environment::default())).expect(&yaml);
+        let client = config.clients.iter().next().expect("one");
+        let (given, reference) = match &client.tokens[..] {
+            [Token::Given(secret)] => (secret.expose_text().map(str::to_owned), None),
+            [Token::Reference(reference)] => (None, Some(reference.as_str())),
+            _ => panic!("{written}: not one token"),
+        };
+        assert_eq!(given, expected, "{written}");
+        assert_eq!(reference, expected.is_none().then_some(written));
+    }
+}
+
+#[test]
 fn errors_name_the_place_and_no_value() {
     for (yaml, start) in [
         ("vaults: [", "line "),
@@ -180,7 +205,7 @@ fn errors_name_the_place_and_no_value() {
         ),
         (
             "vaults: [{name: hcv, config: {host: x}}]",
-            "vaults[0].config: the field 'token' is missing",
+            "vaults[0].config: auth_method token needs the field 'token'",
         ),
         ("listen: [tcp://0.0.0.0:1]", "listen[0]: is no loopback"),
         ("listen: [tcp://10.0.0.1:1]", "listen[0]: is no loopback"),
@@ -230,6 +255,18 @@ fn errors_name_the_place_and_no_value() {
         (
             "clients: [{name: a, tokens: [\"{vault://env}\"]}]",
             "clients[0].tokens[0]: the path is missing",
+        ),
+        (
+            "clients: [{name: a, tokens: [\"hunter2{vault://env/t}\"]}]",
+            "clients[0].tokens[0]: must be one reference",
+        ),
+        (
+            "clients: [{name: a, tokens: [\"{vault://env/t}{vault://env/u}\"]}]",
+            "clients[0].tokens[0]: must be one reference",
+        ),
+        (
+            "clients: [{name: a, tokens: [t, \"hunter2{vault://env/t\"]}]",
+            "clients[0].tokens[1]: the reference that starts here has no",
         ),
         (
             "clients: [{name: a, tokens: [t], allow: [env]}]",
@@ -307,5 +344,48 @@ fn variables_fill_a_backend_that_is_used_by_its_own_name() {
             error.starts_with(start) && !error.contains("hunter2"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_vaults_field_may_be_a_reference_and_all_else_is_still_checked() {
+    let parsed = |yaml: &str| parse(yaml, &Arc::new(Environment::default()));
+    let good = "vaults: [{name: hcv, prefix: pay, config: {token: \"{vault://env/token}\", \
+        host: \"{vault://env/host}\", port: \"{vault://env/port}\", auth_method: token}}]";
+    let config = parsed(good).expect("a configuration");
+    let vault = config.vaults.find("pay").expect("the vault");
+    let unread = vault.backend().err().expect("not read yet");
+    assert!(unread.cause.contains("have not been read yet"));
+    for (yaml, expected) in [
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env/t}\", port: 0}}",
+            "vaults[0].config.port: must be a whole number",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env/t}\", hots: x}}",
+            "vaults[0].config.hots: unknown field",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://env}\"}}",
+            "vaults[0].config.token: ",
+        ),
+        (
+            "{name: hcv, prefix: pay, config: {token: \"{vault://nowhere/t}\"}}",
+            "vault 'pay': a field refers to the vault 'nowhere', which is unknown",
+        ),
+        (
+            "{name: fs, prefix: me, config: {prefix: \"/x/{vault://me/y}\"}}",
+            "vault 'me': needs itself to be read: me -> me",
+        ),
+        (
+            "{name: fs, prefix: aa, config: {prefix: \"{vault://bb/y}\"}}, \
+             {name: fs, prefix: bb, config: {prefix: \"{vault://aa/y}\"}}",
+            "vault 'aa': needs itself to be read: aa -> bb -> aa",
+        ),
+    ] {
+        let error = parsed(&format!("vaults: [{yaml}]"))
+            .expect_err(yaml)
+            .to_string();
+        assert!(error.starts_with(expected), "{yaml}: {error}");
     }
 }

@@ -13,16 +13,25 @@ const VARIABLES: [&str; 2] = ["VAULTREF_", "KONG_VAULT_"];
 
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 
+/// What vaults are made with.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) environment: &'a Arc<Environment>,
+    /// The vaults of the reading before: one that says the same is taken over as it is, with its
+    /// connections and its logins.
+    pub(super) before: Option<&'a Vaults>,
+}
+
 /// Reads the list, then adds the backends that the environment configures, and `env`.
 pub(super) fn vaults(
     listed: Option<Node>,
     kong: bool,
-    environment: &Arc<Environment>,
+    context: Context<'_>,
 ) -> Result<Vaults, ConfigError> {
     let mut vaults = Vaults::default();
     for node in listed.map(Node::list).transpose()?.unwrap_or_default() {
         let place = node.place().to_owned();
-        let vault = entity(node, kong, environment)?;
+        let vault = entity(node, kong, context)?;
         let name = vault.name().to_owned();
         if !vaults.add(vault) {
             let problem = format!("another vault is called '{name}' already");
@@ -34,9 +43,9 @@ pub(super) fn vaults(
             continue;
         }
         let mut fields = Fields::empty(format!("{}{}_*", VARIABLES[0], upper(kind.name)));
-        let given = add_variables(&mut fields, *kind, environment)?;
+        let given = add_variables(&mut fields, *kind, context.environment)?;
         if given || kind.name == "env" {
-            let vault = build(kind.name.to_owned(), *kind, fields, environment)?;
+            let vault = build(kind.name.to_owned(), *kind, fields, context)?;
             // The name is free: it was just looked for.
             let _ = vaults.add(vault);
         }
@@ -80,7 +89,7 @@ fn check_path<'a>(
     Ok(())
 }
 
-fn entity(node: Node, kong: bool, environment: &Arc<Environment>) -> Result<Vault, ConfigError> {
+fn entity(node: Node, kong: bool, context: Context<'_>) -> Result<Arc<Vault>, ConfigError> {
     let place = node.place().to_owned();
     let mut fields = node.fields()?;
     let backend = fields.require("name")?;
@@ -113,10 +122,10 @@ fn entity(node: Node, kong: bool, environment: &Arc<Environment>) -> Result<Vaul
     };
     fields.finish()?;
     if prefix.is_none() {
-        add_variables(&mut config, kind, environment)?;
+        add_variables(&mut config, kind, context.environment)?;
     }
     let name = prefix.unwrap_or_else(|| kind.name.to_owned());
-    build(name, kind, config, environment)
+    build(name, kind, config, context)
 }
 
 fn checked_prefix(node: &Node) -> Result<String, ConfigError> {
@@ -153,17 +162,27 @@ fn build(
     name: String,
     kind: Kind,
     mut fields: Fields,
-    environment: &Arc<Environment>,
-) -> Result<Vault, ConfigError> {
+    context: Context<'_>,
+) -> Result<Arc<Vault>, ConfigError> {
+    let definition = fields.fingerprint();
+    let before = context.before.and_then(|vaults| vaults.find(&name));
+    let is_same =
+        |vault: &&Arc<Vault>| vault.kind().name == kind.name && vault.is_defined_by(definition);
+    if let Some(vault) = before.filter(is_same) {
+        return Ok(Arc::clone(vault));
+    }
+    let environment = context.environment;
     let settings = settings(&mut fields, kind)?;
     let references = fields.references()?;
     if !references.is_empty() {
         let dependent = Dependent::new(kind, fields, references, environment)?;
-        return Ok(Vault::dependent(name, dependent, settings));
+        let vault = Vault::dependent(name, dependent, settings);
+        return Ok(Arc::new(vault.defined_by(definition)));
     }
     let backend = (kind.build)(&mut fields, environment)?;
     fields.finish()?;
-    Ok(Vault::new(name, kind, backend, settings))
+    let vault = Vault::new(name, kind, backend, settings);
+    Ok(Arc::new(vault.defined_by(definition)))
 }
 
 fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
@@ -185,6 +204,13 @@ fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
     if ttl.is_some_and(|ttl| ttl < min_ttl) {
         return Err(fields.error("'ttl' is less than 'min_ttl'"));
     }
+    let rate_limit = match fields.take("rate_limit") {
+        None => defaults.rate_limit,
+        Some(node) => {
+            let limit = u32::try_from(node.integer(0..=1_000_000)?).unwrap_or(u32::MAX);
+            (limit > 0).then_some(limit)
+        }
+    };
     let base64_decode = match fields.take("base64_decode") {
         None => defaults.base64_decode,
         Some(node) => node.boolean()?,
@@ -201,6 +227,7 @@ fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {
         max_ttl,
         base64_decode,
         timeout,
+        rate_limit,
         allow_options,
     })
 }

@@ -24,6 +24,16 @@ impl Glob {
         self.states_after(start).is_some()
     }
 
+    /// Whether there is such a text that goes on with a `/` for which the pattern has one too: no star
+    /// stands for it.
+    pub(super) fn names_below(&self, start: &str) -> bool {
+        let pattern = self.0.as_bytes();
+        self.states_after(start).is_some_and(|states| {
+            let next = |at: usize| pattern[at..].iter().find(|byte| **byte != b'*');
+            states.into_iter().any(|at| next(at) == Some(&b'/'))
+        })
+    }
+
     /// The places in the pattern that may come next when `text` has been read; none if the text is
     /// the start of nothing that matches. (A star is a place that is never left behind.)
     fn states_after(&self, text: &str) -> Option<Vec<usize>> {
@@ -98,6 +108,17 @@ mod tests {
         fn matches_what_the_definition_matches(pattern in "[ab/*]{0,8}", text in "[ab/]{0,10}") {
             let glob = Glob::new(pattern.clone());
             prop_assert_eq!(glob.matches(&text), naive(pattern.as_bytes(), text.as_bytes()));
+        }
+
+        #[test]
+        fn names_below_where_a_slash_of_its_own_follows_what_matches(
+            pattern in "[ab/*]{0,8}",
+            start in "[ab/]{0,10}",
+        ) {
+            let bytes = pattern.as_bytes();
+            let mut slashes = (0..bytes.len()).filter(|at| bytes[*at] == b'/');
+            let expected = slashes.any(|at| naive(&bytes[..at], start.as_bytes()));
+            prop_assert_eq!(Glob::new(pattern.clone()).names_below(&start), expected);
         }
 
         #[test]

@@ -6,7 +6,6 @@
 
 mod glob;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use vaultref_contract::{ReferenceText, Secret};
@@ -32,6 +31,8 @@ pub struct Client {
     pub allow: Vec<Pattern>,
     /// What it may not read, whatever `allow` says.
     pub deny: Vec<Pattern>,
+    /// Whether it may see the daemon's metrics, which name vaults and objects.
+    pub metrics: bool,
 }
 
 /// Who is at the other end of a Unix socket.
@@ -130,6 +131,25 @@ impl Access {
         }
     }
 
+    /// Whether the daemon's metrics may be seen.
+    #[must_use]
+    pub fn sees_metrics(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Client(client) => client.metrics,
+        }
+    }
+
+    /// The vaults of which a `deny` of the client speaks.
+    pub(crate) fn denied_vaults(&self) -> impl Iterator<Item = &Arc<Vault>> {
+        let client = match self {
+            Self::All => None,
+            Self::Client(client) => Some(client),
+        };
+        let patterns = client.into_iter().flat_map(|client| &client.deny);
+        patterns.map(|pattern| &pattern.vault)
+    }
+
     /// What the client is called in logs.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -173,50 +193,77 @@ impl Pattern {
         if self.vault.kind().name != vault.kind().name {
             return false;
         }
-        // Where a vault that cannot be read yet will look is not known: it may be here.
         let backend = self.vault.backend();
-        let scope = match &backend {
-            Ok(backend) => backend.scope(),
-            Err(_) => Cow::Borrowed(object.scope.as_str()),
+        let scope = backend.as_ref().ok().and_then(|it| it.scope_if_known());
+        let are_texts = vault
+            .backend()
+            .is_ok_and(|backend| backend.objects_are_texts());
+        let denies = |scope: &str, place: &str| {
+            // Another vault may show the same object in another shape (a KV v1 vault on a v2
+            // mount), in which keys have other names: there a denied key denies all of it. A text
+            // is the same everywhere.
+            let same_shape = are_texts || object.scope == scope || !place.starts_with(scope);
+            match key.filter(|_| same_shape) {
+                Some(key) => self.covers_key(scope, place, key),
+                None => self.covers_all(scope, place, are_texts),
+            }
         };
         [Some(&object.path), object.alias.as_ref()]
             .into_iter()
             .flatten()
-            .any(|path| {
-                let place = format!("{}{path}", object.scope);
-                // Another vault may show the same object in another shape (a KV v1 vault on a v2
-                // mount), in which keys have other names: there a denied key denies all of it.
-                let same_shape = object.scope == scope || !place.starts_with(&*scope);
-                self.covers(&scope, &place, key.filter(|_| same_shape))
+            .map(|path| format!("{}{path}", object.scope))
+            .any(|place| match &scope {
+                Some(scope) => denies(scope, &place),
+                // Where the vault looks, or will look, is not known: it may be anywhere around here.
+                None => {
+                    let ends = place.match_indices('/').map(|(slash, _)| slash + 1);
+                    [0, object.scope.len()]
+                        .into_iter()
+                        .chain(ends)
+                        .filter_map(|end| place.get(..end))
+                        .any(|scope| denies(scope, &place))
+                }
             })
     }
 
-    /// Whether the pattern, taken in `scope`, is of the object at `place` or of a part of it that
-    /// the access would give out.
-    fn covers(&self, scope: &str, place: &str, key: Option<&str>) -> bool {
-        let loosely = self.vault.kind().spelling.loosely;
-        let matches = |text: &str| {
-            text.strip_prefix(scope)
-                .is_some_and(|text| self.loose.matches(&loosely(text)))
-        };
-        if matches(place) {
+    /// Whether the pattern, taken in `scope`, is of the object at `place` or of something in it.
+    fn covers_all(&self, scope: &str, place: &str, is_text: bool) -> bool {
+        if self.covers(scope, place) {
             return true;
         }
-        let Some(key) = key else {
-            // The whole object holds whatever is below it.
-            let below = format!("{place}/");
-            return match below.strip_prefix(scope) {
-                Some(below) => self.loose.could_start_with(&loosely(below)),
-                None => scope.starts_with(&below),
-            };
+        let below = format!("{place}/");
+        let Some(within) = below.strip_prefix(scope) else {
+            return scope.starts_with(&below);
         };
+        match place.strip_prefix(scope) {
+            // `*SECRET*` means names of texts. Taken for keys as well it would be of every text, since
+            // any may be JSON and have such a key; who means keys writes the slash before them.
+            Some(name) if is_text => self.loose.names_below(&self.loosely(name)),
+            // A star may well stand for a key of an object that is made of keys.
+            _ => self.loose.could_start_with(&self.loosely(within)),
+        }
+    }
+
+    /// Whether the pattern, taken in `scope`, is of the object at `place` or of what leads to the key.
+    fn covers_key(&self, scope: &str, place: &str, key: &str) -> bool {
         let mut path = place.to_owned();
-        let tokens = tokens(key).any(|token| {
-            path.push('/');
-            path.push_str(&token);
-            matches(&path)
-        });
-        tokens || matches(&format!("{place}/{key}"))
+        let mut tokens = tokens(key);
+        self.covers(scope, place)
+            || tokens.any(|token| {
+                path.push('/');
+                path.push_str(&token);
+                self.covers(scope, &path)
+            })
+            || self.covers(scope, &format!("{place}/{key}"))
+    }
+
+    fn covers(&self, scope: &str, path: &str) -> bool {
+        path.strip_prefix(scope)
+            .is_some_and(|path| self.loose.matches(&self.loosely(path)))
+    }
+
+    fn loosely(&self, path: &str) -> String {
+        (self.vault.kind().spelling.loosely)(path)
     }
 }
 

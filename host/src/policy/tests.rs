@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::backend::Asked;
+use crate::backend::{Asked, kit};
 use crate::config::parse;
 use crate::environment::Environment;
 use crate::policy::{Access, Origin};
@@ -32,11 +32,8 @@ impl Rules {
             version: reference.version(),
             options: &[],
         };
-        let object = vault
-            .backend()
-            .expect("made")
-            .object(&asked)
-            .expect("an object");
+        let backend = vault.backend().expect("made");
+        let object = kit::object(&*backend, &asked).expect("an object");
         self.access.permits(vault, &object, reference.key())
     }
 
@@ -159,6 +156,85 @@ fn a_deny_holds_against_every_spelling_and_every_vault_of_the_backend() {
     Rules::new(VAULTS, all, "raw/*").check(&[
         ("{vault://payments/a/b}", false),
         ("{vault://partners/a/b}", true),
+    ]);
+}
+
+/// Where objects are texts, a star is no key: else one pattern that begins with it would deny every
+/// text as a whole.
+#[test]
+fn a_star_in_a_deny_reaches_keys_of_texts_only_behind_a_slash() {
+    Rules::new(VAULTS, "env/*, app/*", "env/*SECRET*").check(&[
+        ("{vault://env/maps-key}", true),
+        ("{vault://env/maps-key#2}", true),
+        ("{vault://env/db/}", true),
+        ("{vault://env/my-secret-key}", false),
+        ("{vault://env/secret}", false),
+        ("{vault://env/secret/user}", false),
+        ("{vault://app/secret}", false),
+        // A key that is asked for by its name is looked at.
+        ("{vault://env/db/client-secret}", false),
+        ("{vault://env/db/user}", true),
+    ]);
+    Rules::new(VAULTS, "env/*", "env/DB*/*secret*").check(&[
+        ("{vault://env/db}", false),
+        ("{vault://env/db-two}", false),
+        ("{vault://env/db-two/client-secret}", false),
+        ("{vault://env/db-two/user}", true),
+        ("{vault://env/maps-key}", true),
+    ]);
+    for (deny, whole_is_permitted) in [
+        ("env/*", false),
+        ("env/A*", false),
+        ("env/AB*", false),
+        ("env/ABC*", true),
+        ("env/*C", true),
+        ("env/A*C", true),
+        ("env/A*/C", false),
+        ("env/*/C", false),
+        ("env/*/*", false),
+        ("env/**/C", false),
+        ("env/AB/C", false),
+        ("env/AB*/C", false),
+        ("env/ABC/D", true),
+        ("env/AB/*", false),
+        ("env/*BC/D", true),
+    ] {
+        Rules::new(VAULTS, "env/*", deny).check(&[("{vault://env/ab}", whole_is_permitted)]);
+    }
+    // What is made of keys is as secret as each of them.
+    Rules::new(VAULTS, "payments/*", "payments/*secret*").check(&[
+        ("{vault://payments/stripe/}", false),
+        ("{vault://payments/stripe/client-secret}", false),
+        ("{vault://payments/stripe/user}", true),
+    ]);
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
+    std::fs::create_dir(root.join("in")).expect("made");
+    let vaults = format!(
+        "{{name: fs, prefix: outer, config: {{prefix: {root:?}}}}}, {{name: fs, prefix: inner, config: {{prefix: {:?}}}}}",
+        root.join("in")
+    );
+    Rules::new(&vaults, "outer/*, inner/*", "outer/*secret*").check(&[
+        ("{vault://outer/token}", true),
+        ("{vault://outer/in/token/}", true),
+        ("{vault://inner/token}", true),
+        ("{vault://outer/in/secret-token/}", false),
+        ("{vault://outer/secrets/token/}", false),
+        ("{vault://inner/secret}", false),
+    ]);
+    Rules::new(&vaults, "outer/*, inner/*", "outer/in/*/password").check(&[
+        ("{vault://inner/db}", false),
+        ("{vault://inner/db/user}", true),
+        ("{vault://inner/db/password}", false),
+        ("{vault://outer/db}", true),
+    ]);
+    // The other way round: what the outer vault shows may hold what the inner one denies.
+    Rules::new(&vaults, "outer/*, inner/*", "inner/*secret*").check(&[
+        ("{vault://outer/token}", true),
+        ("{vault://outer/in/token/}", true),
+        ("{vault://outer/in/}", false),
+        ("{vault://outer/in/secret/}", false),
     ]);
 }
 

@@ -17,7 +17,6 @@ use crate::vault::{Vault, Vaults};
 /// A reference that may be answered.
 #[derive(Clone)]
 pub(super) struct Ask {
-    pub(super) vault: Arc<Vault>,
     pub(super) backend: Arc<dyn Backend>,
     /// [`Backend::generation`] at the time of asking.
     pub(super) generation: u64,
@@ -27,16 +26,24 @@ pub(super) struct Ask {
 }
 
 /// A reference that is not looked for at all.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NotAsked {
     pub(super) kind: FailureKind,
     pub(super) cause: Cow<'static, str>,
-    /// The vault cannot be read before references in its own fields are.
-    pub(super) is_unmade: bool,
+    /// It cannot be told yet: references in the vault's own fields have to be read before, or the
+    /// object has to be looked up.
+    pub(super) is_unsettled: bool,
 }
 
-impl Ask {
-    pub(super) fn new(vaults: &Vaults, access: &Access, text: &str) -> Result<Self, NotAsked> {
+/// A reference whose vault and options are known.
+pub(super) struct Draft {
+    pub(super) vault: Arc<Vault>,
+    reference: Reference,
+    options: Options,
+}
+
+impl Draft {
+    pub(super) fn new(vaults: &Vaults, text: &str) -> Result<Self, NotAsked> {
         let reference = Reference::parse(text)
             .map_err(|error| refused(FailureKind::InvalidReference, error.to_string()))?;
         let vault = vaults.find(reference.vault()).ok_or_else(|| {
@@ -45,9 +52,22 @@ impl Ask {
                 "no vault of that name is configured",
             )
         })?;
-        let options = Options::read(&reference, vault)?;
+        Ok(Self {
+            options: Options::read(&reference, vault)?,
+            vault: Arc::clone(vault),
+            reference,
+        })
+    }
+
+    pub(super) fn resource(&self) -> &str {
+        self.reference.resource()
+    }
+
+    /// What is asked for, if this client may.
+    pub(super) fn ask(&self, access: &Access) -> Result<Ask, NotAsked> {
+        let (vault, reference, options) = (&self.vault, &self.reference, &self.options);
         let backend = vault.backend().map_err(|error| NotAsked {
-            is_unmade: true,
+            is_unsettled: true,
             ..refused(error.kind.failure_kind(), error.cause)
         })?;
         let asked = Asked {
@@ -55,15 +75,16 @@ impl Ask {
             version: reference.version(),
             options: &options.backend,
         };
-        let object = backend
-            .object(&asked)
-            .map_err(|error| refused(error.kind.failure_kind(), error.cause))?;
+        let object = backend.object(&asked).map_err(|error| NotAsked {
+            is_unsettled: error.transient,
+            ..refused(error.kind.failure_kind(), error.cause)
+        })?;
         if !access.permits(vault, &object, reference.key()) {
             return Err(refused(FailureKind::Denied, "this client may not read it"));
         }
-        Ok(Self {
+        Ok(Ask {
             key: EntryKey {
-                vault: vault.name().to_owned(),
+                vault: Arc::clone(vault),
                 // One entry, however it was spelled.
                 object: Object {
                     alias: None,
@@ -77,8 +98,14 @@ impl Ask {
             terms: options.terms,
             generation: backend.generation(),
             backend,
-            vault: Arc::clone(vault),
         })
+    }
+}
+
+impl Ask {
+    /// What a reference asks for, as far as that is known now.
+    pub(super) fn new(vaults: &Vaults, access: &Access, text: &str) -> Result<Self, NotAsked> {
+        Draft::new(vaults, text)?.ask(access)
     }
 }
 
@@ -144,6 +171,6 @@ fn refused(kind: FailureKind, cause: impl Into<Cow<'static, str>>) -> NotAsked {
     NotAsked {
         kind,
         cause: cause.into(),
-        is_unmade: false,
+        is_unsettled: false,
     }
 }

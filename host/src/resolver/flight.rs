@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Inner;
 use super::ask::Ask;
+use super::life::Entry;
 use crate::backend::{Backend, Object, ReadError, ReadErrorKind, Reading};
-use crate::vault::Vault;
+use crate::policy::Access;
+use crate::vault::{Dependent, Vault};
 
 /// How often one object is asked for in one read, if the failures are such as may be over at once.
 const ATTEMPTS: u32 = 3;
@@ -19,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 type Outcome = Result<Reading, ReadError>;
 
-/// Starts the reads that are due and do not run. Gives all that run, to be waited for.
+/// Starts the reads that are due and do not run. Gives those that run and have to be waited for.
 pub(super) fn start<'a>(
     inner: &Arc<Inner>,
     asks: impl Iterator<Item = &'a Ask>,
@@ -30,28 +32,46 @@ pub(super) fn start<'a>(
     let mut cache = inner.cache();
     for ask in asks {
         let entry = cache.entry(&ask.key);
-        if let Some(flight) = &entry.flight {
-            running.push(flight.clone());
-        } else if entry.is_due(ask, now, &inner.revisions) {
-            let (sender, receiver) = watch::channel(false);
-            entry.flight = Some(receiver.clone());
-            running.push(receiver);
-            due.push(Seat {
-                ask: ask.clone(),
-                sender,
-                result: None,
-            });
+        entry.note(ask);
+        if entry.flight.is_none() && entry.is_due(ask, now, &inner.revisions) {
+            due.push(Seat::taken(ask, entry));
+        }
+        // A read ahead of the expiry keeps nobody waiting.
+        if let Some(flight) = entry.flight.clone()
+            && !entry.is_fresh(ask, now, &inner.revisions)
+        {
+            running.push(flight);
         }
     }
     drop(cache);
+    depart(inner, due);
+    running
+}
+
+/// Reads these whether they are due or not, unless they are being read.
+pub(super) fn refresh(inner: &Arc<Inner>, asks: &[Ask]) {
+    let mut due: Vec<Seat> = Vec::new();
+    let mut cache = inner.cache();
+    for ask in asks {
+        let entry = cache.entry(&ask.key);
+        if entry.flight.is_none() {
+            due.push(Seat::taken(ask, entry));
+        }
+    }
+    drop(cache);
+    depart(inner, due);
+}
+
+fn depart(inner: &Arc<Inner>, due: Vec<Seat>) {
     for seats in together(due) {
         let flight = Flight {
             inner: Arc::clone(inner),
             seats,
+            is_admitted: true,
+            start: Instant::now(),
         };
         inner.runtime.spawn(flight.run());
     }
-    running
 }
 
 /// The reads that one call can do.
@@ -76,6 +96,9 @@ struct Flight {
     inner: Arc<Inner>,
     /// Never empty.
     seats: Vec<Seat>,
+    /// The vault may be asked.
+    is_admitted: bool,
+    start: Instant,
 }
 
 /// One object of a flight.
@@ -85,13 +108,28 @@ struct Seat {
     result: Option<Outcome>,
 }
 
+impl Seat {
+    fn taken(ask: &Ask, entry: &mut Entry) -> Self {
+        let (sender, receiver) = watch::channel(false);
+        entry.flight = Some(receiver);
+        Self {
+            ask: ask.clone(),
+            sender,
+            result: None,
+        }
+    }
+}
+
 impl Flight {
     async fn run(mut self) {
         let Some(first) = self.seats.first() else {
             return;
         };
-        let vault = Arc::clone(&first.ask.vault);
+        let vault = Arc::clone(&first.ask.key.vault);
         let backend = Arc::clone(&first.ask.backend);
+        if let Err(pause) = vault.circuit.admit(Instant::now()) {
+            return self.leave_alone(pause);
+        }
         let deadline = Instant::now() + vault.settings().timeout;
         for attempt in 1..=ATTEMPTS {
             let open: Vec<usize> = self.open().collect();
@@ -105,6 +143,42 @@ impl Flight {
                 break;
             }
             sleep(pause).await;
+        }
+    }
+
+    /// None is asked for: the vault has failed too often of late.
+    fn leave_alone(mut self, pause: Duration) {
+        self.is_admitted = false;
+        for seat in &mut self.seats {
+            seat.result = Some(Err(ReadError {
+                retry_after: Some(pause),
+                ..ReadError::new(
+                    ReadErrorKind::Unavailable,
+                    "not asked for now, since the vault has failed several times in a row",
+                )
+            }));
+        }
+    }
+
+    fn note_outcome(&self) {
+        let first = self.seats.first().filter(|_| self.is_admitted);
+        let Some(vault) = first.map(|seat| &seat.ask.key.vault) else {
+            return;
+        };
+        let is_outage = |seat: &Seat| match &seat.result {
+            // One object that cannot be read for reasons of its own says nothing about the vault.
+            Some(Err(error)) => error.transient,
+            Some(Ok(_)) => false,
+            None => true,
+        };
+        let outage = self.seats.iter().all(is_outage);
+        match vault.circuit.note(outage, Instant::now()) {
+            Some(true) => tracing::warn!(
+                vault = vault.name(),
+                "fails again and again; it is tried from time to time only"
+            ),
+            Some(false) => tracing::info!(vault = vault.name(), "answers again"),
+            None => {}
         }
     }
 
@@ -131,6 +205,7 @@ impl Flight {
             .filter_map(|index| Some(self.seats.get(*index)?.ask.key.object.clone()))
             .collect();
         let read = async {
+            sleep_until(vault.pace.turn(Instant::now())).await;
             // Closed by nobody; without a permit the read is only less orderly.
             let _permit = vault.reads.acquire().await;
             match &*objects {
@@ -141,10 +216,8 @@ impl Flight {
         let Ok(results) = timeout_at(deadline, read).await else {
             for seat in self.seats.iter_mut().filter(|seat| seat.result.is_none()) {
                 let limit = vault.settings().timeout.as_secs();
-                seat.result = Some(Err(ReadError::new(
-                    ReadErrorKind::Unavailable,
-                    format!("no answer within {limit} s"),
-                )));
+                let cause = format!("no answer within {limit} s");
+                seat.result = Some(Err(ReadError::transient(cause)));
             }
             return false;
         };
@@ -175,6 +248,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.note_outcome();
         for seat in self.seats.drain(..) {
             let result = seat.result.unwrap_or_else(|| {
                 Err(ReadError::new(
@@ -184,31 +258,79 @@ impl Drop for Flight {
             });
             if let Err(error) = &result {
                 tracing::warn!(
-                    vault = seat.ask.vault.name(),
+                    vault = seat.ask.key.vault.name(),
                     object = seat.ask.key.object.path,
                     kind = error.kind.failure_kind().name(),
                     cause = %error.cause,
                     "cannot read"
                 );
             }
+            if result
+                .as_ref()
+                .is_err_and(|error| error.kind == ReadErrorKind::Denied)
+            {
+                suspect_credentials(&self.inner, &seat.ask.key.vault);
+            }
+            if self.is_admitted {
+                let outcome = result.as_ref().err();
+                let outcome = outcome.map_or("ok", |error| error.kind.failure_kind().name());
+                let vault = seat.ask.key.vault.name();
+                self.inner
+                    .metrics
+                    .read(vault, outcome, self.start.elapsed());
+            }
             land(&self.inner, &seat.ask, &seat.sender, result);
+        }
+    }
+}
+
+/// The vault's credentials were refused. Where they come from another vault they may have changed
+/// there, before their ttl was over.
+fn suspect_credentials(inner: &Inner, vault: &Vault) {
+    let references = vault.as_dependent().map(Dependent::references);
+    for reference in references.unwrap_or_default() {
+        let ask = Ask::new(&inner.vaults(), &Access::All, reference.as_str());
+        if let Ok(ask) = ask
+            && let Some(entry) = inner.cache().peek(&ask.key)
+        {
+            entry.hurry();
         }
     }
 }
 
 fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome) {
     let mut cache = inner.cache();
-    let entry = cache.entry(&ask.key);
+    if let Some(entry) = cache.peek(&ask.key) {
+        record(inner, ask, sender, entry, result);
+        cache.settle(&ask.key);
+    }
+    drop(cache);
+    inner.finished.send_modify(|count| *count += 1);
+    sender.send_replace(true);
+}
+
+fn record(
+    inner: &Inner,
+    ask: &Ask,
+    sender: &watch::Sender<bool>,
+    entry: &mut Entry,
+    result: Outcome,
+) {
     // The entry may have gone and come back meanwhile, with a read of its own.
     let flight = sender.subscribe();
     let is_own = |known: &watch::Receiver<bool>| known.same_channel(&flight);
     if entry.flight.as_ref().is_some_and(is_own) {
         entry.flight = None;
     }
-    entry.record(result, ask.generation, Instant::now(), &inner.revisions);
-    drop(cache);
-    inner.finished.send_modify(|count| *count += 1);
-    sender.send_replace(true);
+    let was_known = entry.has_value();
+    let now = Instant::now();
+    let for_whom = entry.asked().unwrap_or(ask).clone();
+    entry.record(result, ask.generation, now, &inner.revisions);
+    if let Some(time) = entry.holds_for(&for_whom, now) {
+        let at = inner.agenda.plan(now, time, was_known, &inner.jitter);
+        entry.refresh_at = Some(at);
+        inner.agenda.add(at, ask.key.clone());
+    }
 }
 
 /// Waits for the end of a read.
@@ -216,3 +338,6 @@ pub(super) async fn finished(mut flight: watch::Receiver<bool>) {
     // An error means that the sender is gone, and so is the read.
     let _ = flight.wait_for(|done| *done).await;
 }
+
+#[cfg(test)]
+mod tests;

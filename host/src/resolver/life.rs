@@ -16,8 +16,10 @@ use vaultref_contract::Secret;
 use vaultref_contract::wire::{Failure, FailureKind, Lifetime, Revision};
 
 use super::ask::Ask;
+use super::cache::EntryKey;
 use super::{Revisions, failure};
 use crate::backend::{ReadError, ReadErrorKind, Reading};
+use crate::metrics::ObjectState;
 use crate::value::{Content, Selector};
 use crate::vault::Settings;
 
@@ -96,6 +98,12 @@ pub(super) struct Entry {
     failed: Option<Failed>,
     /// The vault's generation when the last read began.
     generation: u64,
+    /// There is reason to read it before its time.
+    hurried: bool,
+    /// Of those who have asked since the last read, the one with the shortest ttl.
+    asked: Option<Ask>,
+    /// When it is to be read ahead of its expiry.
+    pub(super) refresh_at: Option<Instant>,
 }
 
 struct Good {
@@ -133,10 +141,50 @@ pub(super) enum Answer<'a> {
 }
 
 impl Entry {
+    /// Notes that a reference asks, so that the value is kept fresh for it.
+    pub(super) fn note(&mut self, ask: &Ask) {
+        let ttl = |ask: &Ask| ask.terms.ttl.unwrap_or(Duration::MAX);
+        if self
+            .asked
+            .as_ref()
+            .is_none_or(|known| ttl(ask) < ttl(known))
+        {
+            self.asked = Some(ask.clone());
+        }
+    }
+
+    /// The reference for which the value is to be read again, if one has asked since the last read.
+    pub(super) fn asked(&self) -> Option<&Ask> {
+        self.asked.as_ref()
+    }
+
+    /// How long the value holds, counted from now, if it was read well and does not hold for ever.
+    pub(super) fn holds_for(&self, ask: &Ask, now: Instant) -> Option<Duration> {
+        let good = self.good.as_ref().filter(|_| self.failed.is_none())?;
+        Some(good.expires_at(&ask.terms)?.saturating_duration_since(now))
+    }
+
+    /// Whether there is a value for a reference that nobody has to wait for a newer one of.
+    pub(super) fn is_fresh(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
+        let expected = self.generation == ask.generation && !self.hurried;
+        let Some(good) = self
+            .good
+            .as_mut()
+            .filter(|_| self.failed.is_none() && expected)
+        else {
+            return false;
+        };
+        let in_time = good
+            .expires_at(&ask.terms)
+            .is_none_or(|expiry| now < expiry);
+        in_time && good.select(&ask.selector, revisions).is_ok()
+    }
+
     /// Whether a reference needs a read now.
     pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
         let terms = &ask.terms;
-        if self.generation != ask.generation && (self.failed.is_some() || self.good.is_some()) {
+        let was_read = self.failed.is_some() || self.good.is_some();
+        if was_read && (self.hurried || self.generation != ask.generation) {
             return true;
         }
         match (&self.failed, &mut self.good) {
@@ -210,6 +258,9 @@ impl Entry {
         revisions: &Revisions,
     ) {
         self.generation = generation;
+        self.hurried = false;
+        self.asked = None;
+        self.refresh_at = None;
         match result {
             Ok(reading) => {
                 let before = self.good.take().map(|good| good.selections);
@@ -252,6 +303,40 @@ impl Entry {
             at: now,
             since: now,
         });
+    }
+
+    /// Has the next who asks read it, whatever its ttl. What is known stays in use until then.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// What there is to be told of it, if it has a value.
+    pub(super) fn state(&self, key: &EntryKey, now: Instant) -> Option<ObjectState> {
+        let good = self.good.as_ref()?;
+        let terms = match &self.asked {
+            Some(ask) => ask.terms,
+            None => Terms::of(key.vault.settings()),
+        };
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let next = self.refresh_at.filter(|_| self.failed.is_none());
+        Some(ObjectState {
+            vault: key.vault.name().to_owned(),
+            object: key.object.path.clone(),
+            version: key.object.version,
+            age: since(good.read_at),
+            stale: good.expires_at(&terms).map_or(Duration::ZERO, since),
+            next_read: next.map(|at| at.saturating_duration_since(now)),
+        })
+    }
+
+    /// The bytes of the object, with the values that were taken out of it; 0 if there is none.
+    pub(super) fn size(&self) -> usize {
+        self.good.as_ref().map_or(0, |good| {
+            let selections = good.selections.values();
+            let selected: usize = selections.map(|selected| selected.secret.len()).sum();
+            // An object that is empty takes room too.
+            (good.content.len() + selected).max(1)
+        })
     }
 
     /// Whether there is a value that could still be of use.

@@ -6,15 +6,19 @@
 
 mod ask;
 mod cache;
+mod explain;
 mod flight;
+mod flush;
 mod jitter;
 mod life;
 mod prepare;
+mod refresh;
+mod settle;
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -25,12 +29,17 @@ use vaultref_contract::wire::{
     Failure, FailureKind, Outcome, ResolveRequest, Revision, SecretValue, Value,
 };
 
+use crate::metrics::{Answers, Metrics, State};
 use crate::policy::Access;
 use crate::vault::Vaults;
-use ask::Ask;
+use ask::{Ask, Draft};
+pub use cache::Bounds;
 use cache::Cache;
+pub use explain::Unresolved;
+pub use flush::Flush;
 use jitter::Jitter;
 use life::Answer;
+use settle::Unsettled;
 
 /// The most bytes of values in one reply. What is over it is to be asked for again, in a smaller
 /// request.
@@ -39,19 +48,18 @@ const MAX_REPLY_BYTES: usize = 16 * 1024 * 1024;
 /// The longest that a request can wait, whatever it asks for.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The most objects that are kept; the one that was asked for least recently goes first.
-pub const MAX_ENTRIES: usize = 10_000;
-
 /// Answers references. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Resolver(Arc<Inner>);
 
 struct Inner {
-    vaults: Vaults,
+    vaults: RwLock<Arc<Vaults>>,
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
     jitter: Jitter,
+    agenda: refresh::Agenda,
+    metrics: Metrics,
     finished: watch::Sender<u64>,
 }
 
@@ -61,11 +69,13 @@ impl Resolver {
     #[must_use]
     pub fn new(vaults: Vaults, boot: u64, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
-            vaults,
+            vaults: RwLock::new(Arc::new(vaults)),
             runtime,
-            cache: Mutex::new(Cache::new(MAX_ENTRIES)),
+            cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
             jitter: Jitter::new(boot),
+            agenda: refresh::Agenda::new(),
+            metrics: Metrics::new(),
             finished: watch::Sender::new(0),
         }))
     }
@@ -73,35 +83,27 @@ impl Resolver {
     /// Answers all references of a request, in its order, and waits for what has to be read, at most
     /// `wait_ms` and [`MAX_WAIT`]. What is not read by then is `unavailable`; its read goes on.
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
-        let deadline = Instant::now() + wait;
-        // What is not made by then is unavailable; whoever asks next goes on with it.
-        let _ = timeout_at(deadline, self.prepare(&request.references)).await;
-        let asked = self.ask_all(access, request);
-        let reads = flight::start(&self.0, asked.iter().flatten());
-        if !reads.is_empty() {
-            let all = join_all(reads.into_iter().map(flight::finished));
-            // What is not done by then goes on without us.
-            let _ = timeout_at(deadline, all).await;
-        }
-        self.answer_all(&asked, request, FailureKind::Unavailable)
+        let wait = Duration::from_millis(request.wait_ms.into());
+        let asked = self.read_all(access, request, wait).await;
+        self.answer_all(&asked, request, FailureKind::Unavailable, MAX_REPLY_BYTES)
     }
 
     /// The same without waiting: what is not in memory is `pending`, and its read starts.
     /// [`Resolver::finished_reads`] tells when to ask again.
     #[must_use]
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        if self.0.vaults.have_dependents() {
-            let (resolver, references) = (self.clone(), request.references.clone());
+        let drafts = self.drafts(request);
+        for unsettled in Unsettled::of(&drafts, &request.references, access) {
+            let resolver = self.clone();
             self.0.runtime.spawn(async move {
-                if timeout(MAX_WAIT, resolver.prepare(&references)).await == Ok(true) {
+                if timeout(MAX_WAIT, resolver.settle(unsettled)).await == Ok(true) {
                     resolver.0.finished.send_modify(|count| *count += 1);
                 }
             });
         }
-        let asked = self.ask_all(access, request);
+        let asked = ask_all(&drafts, access);
         flight::start(&self.0, asked.iter().flatten());
-        self.answer_all(&asked, request, FailureKind::Pending)
+        self.answer_all(&asked, request, FailureKind::Pending, MAX_REPLY_BYTES)
     }
 
     /// Counts the reads that have ended, well or not.
@@ -110,49 +112,83 @@ impl Resolver {
         self.0.finished.subscribe()
     }
 
-    /// One value, with the cause in words if there is none.
-    ///
-    /// # Errors
-    /// The failure as the contract has it, and its cause for the operator.
-    pub async fn value(
-        &self,
-        access: &Access,
-        reference: &str,
-        wait: Duration,
-    ) -> Result<SecretValue, Unresolved> {
-        let request = ResolveRequest {
-            references: vec![reference.to_owned()],
-            known: Vec::new(),
-            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
-        };
-        let mut outcomes = self.resolve(access, &request).await;
-        match outcomes.pop() {
-            Some(Outcome::Secret(secret)) => Ok(secret),
-            Some(Outcome::Failure(failure)) => Err(Unresolved {
-                failure,
-                cause: self.cause(access, reference, failure.kind),
-            }),
-            Some(Outcome::Unchanged(_)) | None => Err(Unresolved {
-                failure: failure(FailureKind::Unavailable, None),
-                cause: "no answer".into(),
-            }),
-        }
-    }
-
-    /// The vaults that are served.
+    /// The vaults that are served now.
     #[must_use]
-    pub fn vaults(&self) -> &Vaults {
-        &self.0.vaults
+    pub fn vaults(&self) -> Arc<Vaults> {
+        self.0.vaults()
     }
 
-    fn ask_all(
+    /// Serves these vaults from now on. Entries of a vault that is not among them go; what is the same
+    /// vault (the same object, not only the same name) keeps what it has.
+    pub fn replace(&self, vaults: Vaults) {
+        let vaults = Arc::new(vaults);
+        *self
+            .0
+            .vaults
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&vaults);
+        let mut cache = self.0.cache();
+        cache.retain(|vault| {
+            let served = vaults.find(vault.name());
+            served.is_some_and(|served| Arc::ptr_eq(served, vault))
+        });
+    }
+
+    /// Has everything read that has to be, and waits for it.
+    async fn read_all(
         &self,
         access: &Access,
         request: &ResolveRequest,
+        wait: Duration,
     ) -> Vec<Result<Ask, ask::NotAsked>> {
+        let deadline = Instant::now() + wait.min(MAX_WAIT);
+        let drafts = self.drafts(request);
+        let unsettled = Unsettled::of(&drafts, &request.references, access);
+        let mut asked = ask_all(&drafts, access);
+        if unsettled.is_empty() {
+            self.read(asked.iter(), deadline).await;
+        } else {
+            // Who has nothing to wait for does not wait for those who have.
+            let waits: BTreeSet<usize> = unsettled
+                .iter()
+                .flat_map(|unsettled| unsettled.indexes.iter().copied())
+                .collect();
+            let others = asked.iter().enumerate();
+            let others = others.filter(|(index, _)| !waits.contains(index));
+            let settled = self.read(others.map(|(_, asked)| asked), deadline);
+            let settling = unsettled
+                .into_iter()
+                .map(|unsettled| self.settle_and_read(unsettled, &drafts, access));
+            let settling = timeout_at(deadline, join_all(settling));
+            let (_, in_time) = futures::join!(settled, settling);
+            asked = ask_all(&drafts, access);
+            if in_time.is_err() {
+                // As far as it is known what is meant, it is read for whoever asks next.
+                flight::start(&self.0, asked.iter().flatten());
+            }
+        }
+        asked
+    }
+
+    /// Reads what is due of this, and waits for it until the deadline; what is not done by then goes on
+    /// without us.
+    async fn read<'a>(
+        &self,
+        asked: impl Iterator<Item = &'a Result<Ask, ask::NotAsked>>,
+        deadline: Instant,
+    ) {
+        let reads = flight::start(&self.0, asked.flatten());
+        if !reads.is_empty() {
+            let all = join_all(reads.into_iter().map(flight::finished));
+            let _ = timeout_at(deadline, all).await;
+        }
+    }
+
+    fn drafts(&self, request: &ResolveRequest) -> Vec<Result<Draft, ask::NotAsked>> {
+        let vaults = self.vaults();
         let references = request.references.iter();
         references
-            .map(|reference| Ask::new(&self.0.vaults, access, reference))
+            .map(|reference| Draft::new(&vaults, reference))
             .collect()
     }
 
@@ -161,22 +197,29 @@ impl Resolver {
         asked: &[Result<Ask, ask::NotAsked>],
         request: &ResolveRequest,
         missing: FailureKind,
+        most_bytes: usize,
     ) -> Vec<Outcome> {
         let now = Instant::now();
-        let mut room = MAX_REPLY_BYTES;
+        let mut room = most_bytes;
+        let mut counted = Answers::default();
         let mut cache = self.0.cache();
         let outcomes = asked.iter().enumerate().map(|(index, asked)| {
             let ask = match asked {
                 Ok(ask) => ask,
-                Err(refused) if refused.is_unmade => {
+                Err(refused) if refused.is_unsettled => {
                     return Outcome::Failure(failure(missing, Some(1)));
                 }
                 Err(refused) => return Outcome::Failure(failure(refused.kind, None)),
             };
+            let vault = ask.key.vault.name();
             let entry = cache.entry(&ask.key);
             match entry.answer(ask, now, missing, &self.0.revisions) {
-                Answer::Failed(failure) => Outcome::Failure(failure),
+                Answer::Failed(failure) => {
+                    counted.count(vault, failure.kind.name());
+                    Outcome::Failure(failure)
+                }
                 Answer::Value { value, lifetime } => {
+                    counted.count(vault, if lifetime.stale { "stale" } else { "fresh" });
                     if request.known.get(index).and_then(Option::as_ref) == Some(&value.revision) {
                         return Outcome::Unchanged(lifetime);
                     }
@@ -193,39 +236,69 @@ impl Resolver {
                 }
             }
         });
-        outcomes.collect()
+        let outcomes = outcomes.collect();
+        drop(cache);
+        self.0.metrics.answered(counted);
+        outcomes
     }
 
-    fn cause(&self, access: &Access, reference: &str, kind: FailureKind) -> Cow<'static, str> {
-        match Ask::new(&self.0.vaults, access, reference) {
-            Err(refused) => refused.cause,
-            Ok(ask) => self.0.cache().entry(&ask.key).cause(kind),
-        }
+    /// What is counted and measured, as Prometheus reads it.
+    ///
+    /// # Errors
+    /// It cannot be written, which nobody has seen yet.
+    pub fn metrics(&self) -> Result<String, fmt::Error> {
+        let vaults = self.vaults();
+        let now = Instant::now();
+        let mut cache = self.0.cache();
+        let held = cache.held();
+        let state = State {
+            entries: cache.len(),
+            failures: held.failures,
+            bytes: held.bytes,
+            vaults: vaults
+                .iter()
+                .map(|vault| (vault.name().to_owned(), vault.circuit.is_open()))
+                .collect(),
+            objects: cache
+                .iter_mut()
+                .filter_map(|(key, entry)| entry.state(key, now))
+                .collect(),
+        };
+        drop(cache);
+        self.0.metrics.encode(state)
     }
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("vaults", &self.0.vaults)
+            .field("vaults", &self.vaults())
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
+    fn vaults(&self) -> Arc<Vaults> {
+        // It is replaced whole, so what is there is good whoever panicked.
+        let vaults = self.vaults.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&vaults)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         // Nothing panics while it is held; if it did, what is in the cache is still whole.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Why there is no value, with the cause in words. The words are for the operator, not for clients.
-#[derive(Debug)]
-pub struct Unresolved {
-    /// The failure as the contract has it.
-    pub failure: Failure,
-    /// The cause; repeats no value.
-    pub cause: Cow<'static, str>,
+fn ask_all(
+    drafts: &[Result<Draft, ask::NotAsked>],
+    access: &Access,
+) -> Vec<Result<Ask, ask::NotAsked>> {
+    let asked = drafts.iter().map(|draft| match draft {
+        Ok(draft) => draft.ask(access),
+        Err(refused) => Err(refused.clone()),
+    });
+    asked.collect()
 }
 
 /// Makes names for values. A name says nothing of its value.
@@ -265,5 +338,7 @@ fn failure(kind: FailureKind, retry_after: Option<u32>) -> Failure {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -1,38 +1,45 @@
 //! Vaults whose own fields are references: what they need is read before they are.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
+use tokio::task::spawn_blocking;
 use vaultref_contract::Reference;
 use vaultref_contract::wire::{Outcome, ResolveRequest, SecretValue};
 
 use super::{MAX_WAIT, Resolver};
 use crate::policy::Access;
-use crate::vault::{Dependent, Vault};
+use crate::vault::Vault;
 
 impl Resolver {
     /// Makes the vaults of these references ready to be read, as far as that can be done. Says whether
-    /// there was something to do. (That no vault needs itself was checked with the configuration.)
+    /// one of them is another now. (That no vault needs itself was checked with the configuration.)
     pub(super) fn prepare<'a>(&'a self, references: &'a [String]) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            if !self.0.vaults.have_dependents() {
+            let known = self.vaults();
+            if !known.have_dependents() {
                 return false;
             }
-            let mut vaults: Vec<&Vault> = references
+            let mut vaults: Vec<&Arc<Vault>> = references
                 .iter()
                 .filter_map(|text| Reference::parse(text).ok())
-                .filter_map(|reference| self.0.vaults.find(reference.vault()))
-                .map(|vault| &**vault)
+                .filter_map(|reference| known.find(reference.vault()))
                 .filter(|vault| vault.as_dependent().is_some())
                 .collect();
             vaults.sort_unstable_by_key(|vault| vault.name());
             vaults.dedup_by_key(|vault| vault.name());
-            for dependent in vaults.iter().filter_map(|vault| vault.as_dependent()) {
-                self.make(dependent).await;
+            let mut news = false;
+            for vault in vaults {
+                news |= self.make(vault).await;
             }
-            !vaults.is_empty()
+            news
         })
     }
 
-    async fn make(&self, dependent: &Dependent) {
+    async fn make(&self, vault: &Arc<Vault>) -> bool {
+        let Some(dependent) = vault.as_dependent() else {
+            return false;
+        };
         let needed = dependent.references();
         let request = ResolveRequest {
             references: needed.iter().map(|text| text.as_str().to_owned()).collect(),
@@ -47,9 +54,22 @@ impl Resolver {
                 Outcome::Secret(value) => values.push(value),
                 Outcome::Failure(failure) => return dependent.fail(reference, failure.kind),
                 // Nothing was said to be known.
-                Outcome::Unchanged(_) => return,
+                Outcome::Unchanged(_) => return false,
             }
         }
-        dependent.make(&values);
+        if dependent.is_made_of(&values) {
+            return false;
+        }
+        // Making it may read files, on a file system that hangs.
+        let vault = Arc::clone(vault);
+        let made = spawn_blocking(move || {
+            vault
+                .as_dependent()
+                .is_some_and(|dependent| dependent.make(&values))
+        });
+        made.await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -430,7 +430,7 @@ async fn a_value_that_has_not_changed_keeps_its_revision() {
     assert_eq!(shown(&after[1]), "2 300/86700");
     assert_ne!(revision(&after[1]), before[1]);
     // Another start has other names.
-    let other = Resolver::new(bed.resolver.vaults().clone(), 43, Handle::current());
+    let other = Resolver::new((*bed.resolver.vaults()).clone(), 43, Handle::current());
     let again = other.resolve(&Access::All, &request).await;
     assert_eq!(shown(&again[0]), "1 300/86700");
 }

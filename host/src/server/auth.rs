@@ -1,21 +1,22 @@
 //! Which client of the configuration a call comes from.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::future::join_all;
 use vaultref_contract::Secret;
-use vaultref_contract::wire::{Outcome, Refusal, RefusalKind, ResolveRequest};
+use vaultref_contract::wire::{FailureKind, Outcome, Refusal, RefusalKind, ResolveRequest};
 
 use crate::policy::{Access, Client, Clients, Origin, Token};
 use crate::resolver::Resolver;
 
-/// How long a call may wait for a token that has to be read from a vault.
+/// How long a call, or the start, may wait for tokens that have to be read from vaults.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);
 
 /// Knows the clients.
 #[derive(Debug)]
 pub(super) struct Guard {
-    clients: Clients,
+    clients: RwLock<Arc<Clients>>,
     own_uid: u32,
     resolver: Resolver,
 }
@@ -23,18 +24,34 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(clients: Clients, own_uid: u32, resolver: Resolver) -> Self {
         Self {
-            clients,
+            clients: RwLock::new(Arc::new(clients)),
             own_uid,
             resolver,
         }
     }
 
+    /// Knows these clients from the next call on.
+    pub(super) fn replace(&self, clients: Clients) {
+        let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(clients);
+    }
+
+    /// Whether a call comes from the user that the daemon runs as, or from root.
+    pub(super) fn is_operator(&self, origin: Origin) -> bool {
+        matches!(origin, Origin::Unix { uid, .. } if uid == self.own_uid || uid == 0)
+    }
+
+    fn clients(&self) -> Arc<Clients> {
+        // They are replaced whole, so what is there is good whoever panicked.
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&clients)
+    }
+
     pub(super) async fn warm_up(&self) {
-        for client in self.clients.iter() {
-            for token in &client.tokens {
-                self.matches(client, token, b"", Wait::Yes).await;
-            }
-        }
+        // All at once, so that vaults that hang keep nobody waiting for longer than one would.
+        let clients = self.clients();
+        let clients = clients.iter();
+        join_all(clients.map(|client| self.shows_one_of(client, b"", Wait::Yes))).await;
     }
 
     /// The rules that hold for a call. `token` is what it shows as `Authorization: Bearer`.
@@ -43,7 +60,7 @@ impl Guard {
         origin: Origin,
         token: Option<&[u8]>,
     ) -> Result<Access, Refusal> {
-        if self.clients.is_empty() {
+        if self.clients().is_empty() {
             return match origin {
                 Origin::Unix { uid, .. } if uid == self.own_uid => Ok(Access::All),
                 Origin::Unix { .. } => Err(unauthorized(
@@ -54,94 +71,131 @@ impl Guard {
         }
         // First with the tokens that are in memory: nobody waits for the vault of another's token.
         if token.is_some()
-            && let Some(client) = self.fitting(origin, token, Wait::No).await
+            && let Found::Client(client) = self.find(origin, token, Wait::No).await
         {
             return Ok(Access::Client(client));
         }
-        match self.fitting(origin, token, Wait::Yes).await {
-            Some(client) => Ok(Access::Client(client)),
-            None if token.is_none() && origin == Origin::Tcp => {
+        match self.find(origin, token, Wait::Yes).await {
+            Found::Client(client) => Ok(Access::Client(client)),
+            // It may be one that is served. To call it a stranger would have a gateway drop what it
+            // holds, because of an outage that it is to bridge.
+            Found::Unknown => Err(Refusal {
+                kind: RefusalKind::Internal,
+                message: "a client's token cannot be read now, so who asks is not known".to_owned(),
+            }),
+            Found::Nobody if token.is_none() && origin == Origin::Tcp => {
                 Err(unauthorized("over TCP a client must show a token"))
             }
-            None => Err(unauthorized("no client of the configuration fits")),
+            Found::Nobody => Err(unauthorized("no client of the configuration fits")),
         }
     }
 
     /// Of several that fit, the one that asks for most: peer and token, token, peer.
-    async fn fitting(
-        &self,
-        origin: Origin,
-        token: Option<&[u8]>,
-        wait: Wait,
-    ) -> Option<Arc<Client>> {
-        let mut best = None;
-        for client in self
-            .clients
-            .iter()
-            .filter(|client| client.comes_from(origin))
-        {
-            let rank = (!client.tokens.is_empty(), client.peer.is_some());
-            let fits = match token {
+    async fn find(&self, origin: Origin, token: Option<&[u8]>, wait: Wait) -> Found {
+        let clients = self.clients();
+        let candidates = clients.iter().filter(|client| client.comes_from(origin));
+        let held = candidates.map(async |client| {
+            let held = match token {
                 Some(token) => self.shows_one_of(client, token, wait).await,
-                None => client.tokens.is_empty(),
+                None if client.tokens.is_empty() => Held::Fits,
+                None => Held::Differs,
             };
-            if fits && best.as_ref().is_none_or(|(known, _)| rank > *known) {
-                best = Some((rank, client));
+            (client, held)
+        });
+        let held = join_all(held).await;
+        let rank = |client: &Client| (!client.tokens.is_empty(), client.peer.is_some());
+        let mut best: Option<&Arc<Client>> = None;
+        for (client, _) in held.iter().filter(|(_, held)| *held == Held::Fits) {
+            if best.is_none_or(|known| rank(client) > rank(known)) {
+                best = Some(client);
             }
         }
-        best.map(|(_, client): (_, &Arc<Client>)| Arc::clone(client))
+        match best {
+            Some(client) => Found::Client(Arc::clone(client)),
+            None if held.iter().any(|(_, held)| *held == Held::Unread) => Found::Unknown,
+            None => Found::Nobody,
+        }
     }
 
     /// A client without tokens never fits a call that shows one: a token that is wrong must not go
     /// unnoticed.
-    async fn shows_one_of(&self, client: &Client, shown: &[u8], wait: Wait) -> bool {
-        let mut fits = false;
-        for token in &client.tokens {
-            // All are compared, so that the time tells nothing of which one it was.
-            fits |= self.matches(client, token, shown, wait).await;
-        }
-        fits
+    async fn shows_one_of(&self, client: &Client, shown: &[u8], wait: Wait) -> Held {
+        // All are compared, so that the time tells nothing of which one it was.
+        let tokens = client.tokens.iter();
+        let held = join_all(tokens.map(|token| self.hold(client, token, shown, wait))).await;
+        held.into_iter().max().unwrap_or(Held::Differs)
     }
 
-    async fn matches(&self, client: &Client, token: &Token, shown: &[u8], wait: Wait) -> bool {
-        match token {
-            Token::Given(secret) => is_shown(secret, shown),
-            Token::Reference(reference) if wait == Wait::No => {
-                let request = ResolveRequest {
-                    references: vec![reference.as_str().to_owned()],
-                    known: Vec::new(),
-                    wait_ms: 0,
-                };
-                let outcomes = self.resolver.resolve_now(&Access::All, &request);
-                outcomes.iter().any(|outcome| match outcome {
-                    Outcome::Secret(value) => is_shown(value.value.secret(), shown),
-                    Outcome::Failure(_) | Outcome::Unchanged(_) => false,
-                })
-            }
-            Token::Reference(reference) => {
-                let value = self
-                    .resolver
-                    .value(&Access::All, reference.as_str(), TOKEN_WAIT);
-                match value.await {
-                    Ok(value) => is_shown(value.value.secret(), shown),
-                    Err(unresolved) => {
-                        tracing::warn!(
-                            client = client.name,
-                            reference = reference.as_str(),
-                            cause = %unresolved.cause,
-                            "a token cannot be read"
-                        );
-                        false
-                    }
-                }
-            }
+    /// Holds a token against the one that is shown.
+    async fn hold(&self, client: &Client, token: &Token, shown: &[u8], wait: Wait) -> Held {
+        let reference = match token {
+            Token::Given(secret) => return Held::of(secret, shown),
+            Token::Reference(reference) => reference.as_str(),
+        };
+        if wait == Wait::No {
+            let request = ResolveRequest {
+                references: vec![reference.to_owned()],
+                known: Vec::new(),
+                wait_ms: 0,
+            };
+            let outcomes = self.resolver.resolve_now(&Access::All, &request);
+            return match outcomes.first() {
+                Some(Outcome::Secret(value)) => Held::of(value.value.secret(), shown),
+                // Nothing was said to be known.
+                None | Some(Outcome::Failure(_) | Outcome::Unchanged(_)) => Held::Unread,
+            };
+        }
+        let value = self.resolver.value(&Access::All, reference, TOKEN_WAIT);
+        let unresolved = match value.await {
+            Ok(value) => return Held::of(value.value.secret(), shown),
+            Err(unresolved) => unresolved,
+        };
+        tracing::warn!(
+            client = client.name,
+            reference,
+            cause = %unresolved.cause,
+            "a token cannot be read"
+        );
+        match unresolved.failure.kind {
+            FailureKind::Pending | FailureKind::Unavailable => Held::Unread,
+            // There is no such token, which is an answer.
+            FailureKind::Denied
+            | FailureKind::InvalidReference
+            | FailureKind::KeyNotFound
+            | FailureKind::NotFound
+            | FailureKind::UnknownVault
+            | FailureKind::WrongType => Held::Differs,
         }
     }
 }
 
-/// An empty token is none: nobody could be told from nobody.
-fn is_shown(token: &Secret, shown: &[u8]) -> bool {
-    !token.is_empty() && token.same_as(shown)
+/// Who of the clients asks.
+enum Found {
+    Client(Arc<Client>),
+    /// None fits.
+    Nobody,
+    /// None fits, but a token that might cannot be read.
+    Unknown,
+}
+
+/// What came of holding tokens against one that is shown. Of several, the greatest counts.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Held {
+    Differs,
+    /// The token cannot be read now.
+    Unread,
+    Fits,
+}
+
+impl Held {
+    /// An empty token is none: nobody could be told from nobody.
+    fn of(token: &Secret, shown: &[u8]) -> Self {
+        if !token.is_empty() && token.same_as(shown) {
+            Self::Fits
+        } else {
+            Self::Differs
+        }
+    }
 }
 
 /// Whether a token that is not in memory is waited for.

@@ -4,6 +4,7 @@
 //! one. A refusal says what is wrong with the request and repeats nothing of it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +24,7 @@ use vaultref_contract::wire::{
 };
 
 use super::auth::Guard;
+use super::control;
 use crate::policy::Origin;
 use crate::request;
 use crate::resolver::Resolver;
@@ -37,10 +39,12 @@ pub(super) struct State {
     pub(super) guard: Guard,
     pub(super) resolver: Resolver,
     pub(super) body_timeout: Duration,
+    pub(super) is_ready: AtomicBool,
 }
 
 /// The routes for one connection.
 pub(super) fn router(state: Arc<State>, origin: Origin) -> Router {
+    let controls = control::routes(&state, origin);
     let resolve = move |request: Request| {
         let state = Arc::clone(&state);
         async move {
@@ -58,6 +62,7 @@ pub(super) fn router(state: Arc<State>, origin: Origin) -> Router {
                 refused.with(StatusCode::METHOD_NOT_ALLOWED).into_answer()
             }),
         )
+        .merge(controls)
         .fallback(async || {
             let refused = bad_request("there is nothing at this path");
             refused.with(StatusCode::NOT_FOUND).into_answer()
@@ -82,7 +87,7 @@ async fn resolve(state: &State, origin: Origin, request: Request) -> Result<Vec<
 }
 
 /// A gateway's own callout carries none of these; a route that leads here does.
-fn refuse_proxied(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn refuse_proxied(headers: &HeaderMap) -> Result<(), Refused> {
     let proxied = headers.contains_key("x-forwarded-for")
         || headers.contains_key(FORWARDED)
         || headers.contains_key(VIA);
@@ -95,7 +100,7 @@ fn refuse_proxied(headers: &HeaderMap) -> Result<(), Refused> {
     }))
 }
 
-fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
+pub(super) fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let refused = |message: &str| {
         Refused::from(Refusal {
@@ -115,7 +120,7 @@ fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
     }
 }
 
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refused> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refused> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
@@ -148,7 +153,7 @@ async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refused> {
 }
 
 /// A request that is not answered.
-struct Refused {
+pub(super) struct Refused {
     status: StatusCode,
     refusal: Refusal,
 }
@@ -171,7 +176,7 @@ impl Refused {
         Self { status, ..self }
     }
 
-    fn into_answer(self) -> Response {
+    pub(super) fn into_answer(self) -> Response {
         tracing::info!(
             status = self.status.as_u16(),
             cause = self.refusal.message,
@@ -181,7 +186,7 @@ impl Refused {
     }
 }
 
-fn bad_request(message: &str) -> Refused {
+pub(super) fn bad_request(message: &str) -> Refused {
     request::bad_request(message).into()
 }
 

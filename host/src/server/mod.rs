@@ -1,30 +1,39 @@
 //! The daemon: the contract over HTTP, on Unix sockets and loopback TCP.
 //!
-//! It believes nothing of what comes in: headers and bodies are bounded in size and in time,
-//! connections in number, and what comes through a proxy is refused, since a route that leads here
+//! It believes nothing of what comes in: headers and bodies are bounded in size and in time, answers
+//! in the time that they take to be read, connections in number, and what comes through a proxy is refused, since a route that leads here
 //! would give secrets to whoever uses the route.
 
 mod auth;
+mod bounded;
+mod control;
 mod http;
 mod listener;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+pub(crate) use control::FLUSH_PATH;
 pub use listener::{Bound, ListenError, bind};
 
+use crate::config::Listen;
 use crate::policy::{Clients, Origin};
 use crate::resolver::Resolver;
+use crate::vault::Vaults;
+use bounded::Bounded;
 
 /// Bounds on what a client can make the daemon hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// How long an answer may take to be read by the client, once it makes the daemon wait.
+    pub answer: Duration,
     /// How long the head of a request may take, idle time between requests included.
     pub head: Duration,
     /// How long the body of a request may take.
@@ -39,6 +48,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            answer: Duration::from_secs(10),
             // Gateways keep connections open between polls, which come each second.
             head: Duration::from_secs(60),
             body: Duration::from_secs(10),
@@ -53,19 +63,34 @@ impl Default for Limits {
 pub struct Server {
     state: Arc<http::State>,
     limits: Limits,
+    sender: mpsc::UnboundedSender<Change>,
+    changes: mpsc::UnboundedReceiver<Change>,
 }
 
 impl Server {
     /// A daemon for these clients. `own_uid` is the user that is served when there are none.
     #[must_use]
     pub fn new(resolver: Resolver, clients: Clients, own_uid: u32, limits: Limits) -> Self {
+        let (sender, changes) = mpsc::unbounded_channel();
         Self {
+            sender,
+            changes,
             state: Arc::new(http::State {
                 guard: auth::Guard::new(clients, own_uid, resolver.clone()),
                 resolver,
                 body_timeout: limits.body,
+                is_ready: AtomicBool::new(false),
             }),
             limits,
+        }
+    }
+
+    /// What changes a server that runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            state: Arc::clone(&self.state),
+            changes: self.sender.clone(),
         }
     }
 
@@ -74,19 +99,83 @@ impl Server {
         self.state.guard.warm_up().await;
     }
 
-    /// Serves until `stop` is true (or its sender is gone), then lets open requests end.
-    pub async fn run(self, listeners: Vec<Bound>, stop: watch::Receiver<bool>) {
+    /// Serves until `stop` is true (or its sender is gone), then lets open requests end. Listeners can
+    /// come and go meanwhile ([`Handle::listen`]).
+    pub async fn run(mut self, listeners: Vec<(Listen, Bound)>, mut stop: watch::Receiver<bool>) {
         let mut accepting = JoinSet::new();
-        for listener in listeners {
-            let accept = Accept {
-                state: Arc::clone(&self.state),
-                limits: self.limits,
-                permits: Arc::new(Semaphore::new(self.limits.connections)),
-                stop: stop.clone(),
+        let mut open: Vec<(Listen, watch::Sender<bool>)> = Vec::new();
+        let mut change = Some(Change {
+            keep: Vec::new(),
+            add: listeners,
+        });
+        loop {
+            if let Some(change) = change.take() {
+                // Dropping the sender stops the loop of a listener that is not kept.
+                open.retain(|(listen, _)| change.keep.contains(listen));
+                for (listen, bound) in change.add {
+                    let (sender, stop) = watch::channel(false);
+                    let accept = Accept {
+                        state: Arc::clone(&self.state),
+                        limits: self.limits,
+                        permits: Arc::new(Semaphore::new(self.limits.connections)),
+                        stop,
+                    };
+                    accepting.spawn(accept.run(bound));
+                    open.push((listen, sender));
+                }
+            }
+            change = tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(change) = self.changes.recv() => Some(change),
+                Some(_) = accepting.join_next() => None,
             };
-            accepting.spawn(accept.run(listener));
         }
+        drop(open);
         while accepting.join_next().await.is_some() {}
+    }
+}
+
+/// Which listeners stay, and which come.
+#[derive(Debug)]
+struct Change {
+    keep: Vec<Listen>,
+    add: Vec<(Listen, Bound)>,
+}
+
+/// Changes a server that runs. No connection is dropped by that.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    state: Arc<http::State>,
+    changes: mpsc::UnboundedSender<Change>,
+}
+
+impl Handle {
+    /// Serves these vaults to these clients from the next call on.
+    pub fn replace(&self, vaults: Vaults, clients: Clients) {
+        // The clients first: who is no client any more shall see nothing of the new vaults.
+        self.state.guard.replace(clients);
+        self.state.resolver.replace(vaults);
+    }
+
+    /// Listens on what is `wanted`, where it listens on `now`. Connections to what is not wanted any
+    /// more end as when the daemon stops; others stay.
+    ///
+    /// # Errors
+    /// Something cannot be listened on. Then nothing has changed.
+    pub async fn listen(&self, now: &[Listen], wanted: &[Listen]) -> Result<(), ListenError> {
+        let mut add = Vec::new();
+        for listen in wanted.iter().filter(|listen| !now.contains(listen)) {
+            add.push((listen.clone(), bind(listen).await?));
+        }
+        let keep = wanted.to_vec();
+        // It fails only for a server that has stopped, which listens nowhere.
+        let _ = self.changes.send(Change { keep, add });
+        Ok(())
+    }
+
+    /// Whether `/readyz` says that the daemon is ready.
+    pub fn set_ready(&self, is_ready: bool) {
+        self.state.is_ready.store(is_ready, Ordering::Relaxed);
     }
 }
 
@@ -161,7 +250,7 @@ async fn serve<S>(
         .max_buf_size(64 * 1024)
         // Bodies are written from where they are; a flattened copy of one would not be wiped.
         .writev(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Bounded::new(stream, limits.answer)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -75,13 +75,18 @@ impl Dependent {
         self.made().backend.clone()
     }
 
-    /// Makes the backend anew unless it is made of these values, which are in the order of the
-    /// references.
-    pub(crate) fn make(&self, values: &[SecretValue]) {
-        let of: Vec<_> = values.iter().map(|value| value.revision.clone()).collect();
-        if self.made().of == of {
-            return;
+    /// Whether the backend is made of these values, which are in the order of the references.
+    pub(crate) fn is_made_of(&self, values: &[SecretValue]) -> bool {
+        let of = values.iter().map(|value| &value.revision);
+        self.made().of.iter().eq(of)
+    }
+
+    /// Makes the backend anew unless it is made of these values; says whether it is another now.
+    pub(crate) fn make(&self, values: &[SecretValue]) -> bool {
+        if self.is_made_of(values) {
+            return false;
         }
+        let of: Vec<_> = values.iter().map(|value| value.revision.clone()).collect();
         let backend = self.build(values).map_err(|error| {
             ReadError::new(
                 ReadErrorKind::Unavailable,
@@ -89,20 +94,23 @@ impl Dependent {
             )
         });
         self.put(Made { of, backend });
+        true
     }
 
     /// Notes that a reference could not be read. A backend that is made already stays in use while
-    /// that is an outage only.
-    pub(crate) fn fail(&self, reference: &ReferenceText, kind: FailureKind) {
+    /// that is an outage only. Says whether there is none any more.
+    pub(crate) fn fail(&self, reference: &ReferenceText, kind: FailureKind) -> bool {
         let bridged = matches!(kind, FailureKind::Pending | FailureKind::Unavailable);
-        if bridged && self.made().backend.is_ok() {
-            return;
+        let was_made = self.made().backend.is_ok();
+        if bridged && was_made {
+            return false;
         }
         let cause = format!("the vault's own field needs {}: {kind}", reference.as_str());
         self.put(Made {
             of: Vec::new(),
             backend: Err(ReadError::new(ReadErrorKind::Unavailable, cause)),
         });
+        was_made
     }
 
     fn build(&self, values: &[SecretValue]) -> Result<Arc<dyn Backend>, ConfigError> {

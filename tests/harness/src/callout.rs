@@ -4,20 +4,20 @@
 //! loop, which decides, by profile, what the filter gets to see of it and when.
 //! Time limits are not kept here: they belong to the clock in the test's hand.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::headers::Headers;
 
+mod read;
+
 /// No socket is waited for longer than this, whatever the test does.
 const SOCKET_LIMIT: Duration = Duration::from_secs(60);
-const MAX_HEADER_BYTES: usize = 256 * 1024;
 
 /// How a callout ended, before a profile has made of it what its gateway does.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -100,6 +100,15 @@ pub(crate) enum Target {
     Unix(PathBuf),
 }
 
+/// What the thread of a callout has to say to the event loop.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// How it ended.
+    Answer(CalloutAnswer),
+    /// It was connected, has sent its request, or was sent some bytes of the answer.
+    Progress,
+}
+
 /// A request that is on its way; dropping it hangs up.
 #[derive(Debug)]
 pub(crate) struct Flight {
@@ -107,20 +116,18 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// Sends `request` to `target`; `deliver` makes the event of the answer.
-    pub(crate) fn start<E: Send + 'static>(
+    /// Sends `request` to `target`; `tell` is called with all that comes of it, the answer last.
+    pub(crate) fn start(
         target: Target,
         request: Vec<u8>,
         head: bool,
-        events: Sender<E>,
-        deliver: impl FnOnce(CalloutAnswer) -> E + Send + 'static,
+        tell: impl Fn(News) + Send + 'static,
     ) -> Self {
         let socket = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&socket);
         thread::spawn(move || {
-            let answer = exchange(&target, &request, head, &shared);
-            // Nobody listens once the gateway is gone; that is no error.
-            let _ = events.send(deliver(answer));
+            let answer = exchange(&target, &request, head, &shared, &tell);
+            tell(News::Answer(answer));
         });
         Self { socket }
     }
@@ -211,6 +218,7 @@ fn exchange(
     request: &[u8],
     head: bool,
     shared: &Mutex<Option<Socket>>,
+    tell: &impl Fn(News),
 ) -> CalloutAnswer {
     let Ok(mut socket) = Socket::connect(target) else {
         return CalloutAnswer::Refused;
@@ -219,210 +227,30 @@ fn exchange(
         return CalloutAnswer::Refused;
     };
     *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(clone);
+    tell(News::Progress);
     // A server may answer and close before it has read everything.
     let _ = socket.write_all(request);
-    let answer = read_answer(BufReader::new(socket), head);
+    tell(News::Progress);
+    let answer = read::read_answer(BufReader::new(Watched { socket, tell }), head);
     shared.lock().unwrap_or_else(PoisonError::into_inner).take();
     answer
 }
 
-fn read_answer(mut reader: impl BufRead, head: bool) -> CalloutAnswer {
-    let (status, headers) = loop {
-        match read_head(&mut reader) {
-            Ok((status, _)) if (100..200).contains(&status) => {}
-            Ok(head) => break head,
-            Err(answer) => return answer,
-        }
-    };
-    if head || status == 204 || status == 304 {
-        return CalloutAnswer::Response {
-            status,
-            headers,
-            body: Vec::new(),
-            trailers: Headers::new(),
-        };
-    }
-    let chunked = headers
-        .all("transfer-encoding")
-        .iter()
-        .any(|value| value.to_ascii_lowercase().ends_with(b"chunked"));
-    let mut body = Vec::new();
-    if chunked {
-        return match read_chunks(&mut reader, &mut body) {
-            Ok(trailers) => CalloutAnswer::Response {
-                status,
-                headers,
-                body,
-                trailers,
-            },
-            Err(_) => CalloutAnswer::Truncated {
-                status,
-                headers,
-                declared: None,
-                body,
-            },
-        };
-    }
-    let declared = match headers.first("content-length") {
-        None => None,
-        Some(text) => match std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| text.parse().ok())
-        {
-            None => return CalloutAnswer::NotHttp,
-            Some(length) => Some(length),
-        },
-    };
-    let limit = declared.map_or(u64::MAX, |length: usize| length as u64);
-    let read = reader.take(limit).read_to_end(&mut body);
-    if read.is_err() || declared.is_some_and(|length| body.len() < length) {
-        return CalloutAnswer::Truncated {
-            status,
-            headers,
-            declared,
-            body,
-        };
-    }
-    CalloutAnswer::Response {
-        status,
-        headers,
-        body,
-        trailers: Headers::new(),
-    }
+/// A socket that tells of each part of the answer.
+struct Watched<'a, T> {
+    socket: Socket,
+    tell: &'a T,
 }
 
-fn read_head(reader: &mut impl BufRead) -> Result<(u16, Headers), CalloutAnswer> {
-    let line = match read_line(reader) {
-        Ok(Some(line)) => line,
-        Ok(None) => return Err(CalloutAnswer::Closed),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(CalloutAnswer::NotHttp);
+impl<T: Fn(News)> Read for Watched<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = self.socket.read(buffer)?;
+        if size > 0 {
+            (self.tell)(News::Progress);
         }
-        Err(_) => return Err(CalloutAnswer::Closed),
-    };
-    let status = std::str::from_utf8(&line)
-        .ok()
-        .filter(|line| line.starts_with("HTTP/1."))
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|code| code.parse().ok())
-        .ok_or(CalloutAnswer::NotHttp)?;
-    match read_fields(reader) {
-        Ok(headers) => Ok((status, headers)),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CalloutAnswer::NotHttp),
-        Err(_) => Err(CalloutAnswer::Closed),
+        Ok(size)
     }
-}
-
-fn read_fields(reader: &mut impl BufRead) -> io::Result<Headers> {
-    let mut headers = Headers::new();
-    loop {
-        let line = read_line(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if line.is_empty() {
-            return Ok(headers);
-        }
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .ok_or(io::ErrorKind::InvalidData)?;
-        headers.add(
-            line[..colon].to_ascii_lowercase(),
-            line[colon + 1..].trim_ascii(),
-        );
-    }
-}
-
-fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<Headers> {
-    loop {
-        let line = read_line(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
-        let size = std::str::from_utf8(size)
-            .ok()
-            .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-            .ok_or(io::ErrorKind::InvalidData)?;
-        if size == 0 {
-            return read_fields(reader);
-        }
-        if reader.by_ref().take(size).read_to_end(body)? as u64 != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if !read_line(reader)?.is_some_and(|line| line.is_empty()) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-    }
-}
-
-/// One line without its end; `None` where the stream ends before one begins.
-fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    reader
-        .by_ref()
-        .take(MAX_HEADER_BYTES as u64)
-        .read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.pop() != Some(b'\n') {
-        let kind = if line.starts_with(b"HTTP/1.") {
-            io::ErrorKind::UnexpectedEof
-        } else {
-            io::ErrorKind::InvalidData
-        };
-        return Err(kind.into());
-    }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    Ok(Some(line))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(bytes: &[u8]) -> CalloutAnswer {
-        read_answer(bytes, false)
-    }
-
-    #[test]
-    fn answers_are_told_apart() {
-        let none = [];
-        let table: [(&[u8], CalloutAnswer); 8] = [
-            (b"", CalloutAnswer::Closed),
-            (b"garbage\r\n\r\n", CalloutAnswer::NotHttp),
-            (b"garbage without an end", CalloutAnswer::NotHttp),
-            (b"HTTP/1.1 200 OK\r\ncontent-le", CalloutAnswer::NotHttp),
-            (
-                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokmore",
-                CalloutAnswer::response(200, [("content-length", "2")], "ok"),
-            ),
-            (
-                b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-                CalloutAnswer::response(200, [("transfer-encoding", "chunked")], "ok"),
-            ),
-            (
-                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
-                CalloutAnswer::response(204, none, ""),
-            ),
-            (
-                b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
-                CalloutAnswer::response(200, [], "until the end"),
-            ),
-        ];
-        for (bytes, expected) in table {
-            assert_eq!(read(bytes), expected, "{}", bytes.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn less_body_than_promised_is_truncated() {
-        let answer = read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
-        let CalloutAnswer::Truncated { declared, body, .. } = answer else {
-            panic!("{answer:?}");
-        };
-        assert_eq!((declared, body.as_slice()), (Some(9), &b"half"[..]));
-        assert!(matches!(
-            read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf"),
-            CalloutAnswer::Truncated { .. }
-        ));
-    }
-}
+mod tests;

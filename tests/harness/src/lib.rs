@@ -13,8 +13,10 @@
 //! It never sleeps, never looks at the wall clock but for the deadline of
 //! [`Gateway::run_until`], and never runs a filter in another thread.
 //!
-//! What it has not: TCP filters, gRPC callouts, TLS to upstreams, Envoy's
-//! main-thread VM (a further worker that gets no request stands for it).
+//! What it has not: TCP filters, gRPC callouts, TLS to upstreams (in nginx a
+//! callout over `https` fails as one that is refused does, and no byte of it
+//! leaves), Envoy's main-thread VM (a further worker that gets no request stands
+//! for it).
 //!
 //! # Example
 //!
@@ -74,6 +76,7 @@ mod fault;
 mod foreign;
 mod gateway;
 mod headers;
+mod kong;
 mod message;
 mod metrics;
 mod module;
@@ -94,6 +97,6 @@ pub use headers::Headers;
 pub use message::{CalloutId, Outcome, Request, Response, StreamId, UpstreamRequest};
 pub use metrics::Metric;
 pub use module::{LoadError, Module};
-pub use profile::{FailurePolicy, NginxOptions, Profile};
+pub use profile::{FailurePolicy, Isolation, NginxOptions, Profile};
 pub use state::{CalloutRecord, CalloutState, LogLine};
 pub use upstream::Upstream;

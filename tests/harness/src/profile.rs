@@ -22,6 +22,11 @@ impl Profile {
         }
     }
 
+    pub(crate) fn isolates_streams(&self) -> bool {
+        self.nginx()
+            .is_some_and(|options| options.isolation == Isolation::Stream)
+    }
+
     pub(crate) fn is_kong(&self) -> bool {
         self.nginx().is_some_and(|options| options.kong)
     }
@@ -36,9 +41,14 @@ pub struct NginxOptions {
     /// `client_body_buffer_size`: a longer body is spooled to a file, and
     /// setting it appends instead of replacing. Default: 16 KiB.
     pub client_body_buffer_size: usize,
+    /// A configuration that is a JSON object is written anew: `/` as `\/`, empty lists as `{}`, the
+    /// members in any order. Default: false; in Kong true.
+    pub encodes_configuration: bool,
     /// `proxy_call_foreign_function` exists; it traps on Kong 3.9. An unknown
     /// function traps in either case. Default: true.
     pub foreign_functions: bool,
+    /// What shares an instance. Default: [`Isolation::None`], as in Kong.
+    pub isolation: Isolation,
     /// Runs in a location as Kong makes it: `$upstream_uri` is what goes to the
     /// upstream, `kong.*` properties exist, and a configuration that is refused
     /// fails to load instead of ending the workers. Default: false.
@@ -66,6 +76,7 @@ impl NginxOptions {
     /// Kong 3.9: `$upstream_uri` is there, every foreign call traps.
     pub fn kong() -> Self {
         Self {
+            encodes_configuration: true,
             foreign_functions: false,
             kong: true,
             parameter_limit: None,
@@ -87,7 +98,9 @@ impl Default for NginxOptions {
         Self {
             callback_on_failed_callout: true,
             client_body_buffer_size: 16 * 1024,
+            encodes_configuration: false,
             foreign_functions: true,
+            isolation: Isolation::None,
             kong: false,
             parameter_limit: Some(4096),
             server: "localhost:8000".into(),
@@ -95,6 +108,17 @@ impl Default for NginxOptions {
             variables: Vec::new(),
         }
     }
+}
+
+/// nginx: which requests run in one instance of a module (`proxy_wasm_isolation`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Isolation {
+    /// All of a worker's requests, with all its filters of the module.
+    #[default]
+    None,
+    /// Each request has one of its own, which is started and configured when the request comes, and
+    /// ends with it.
+    Stream,
 }
 
 /// What Envoy does for a worker whose VM died.

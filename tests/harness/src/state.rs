@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::abi::types::{Callback, LogLevel};
-use crate::callout::{CalloutAnswer, Flight};
+use crate::callout::{CalloutAnswer, Flight, News};
 use crate::clock::ManualClock;
 use crate::fault::Faults;
 use crate::foreign::ForeignFunctions;
@@ -143,9 +143,9 @@ pub struct LogLine {
 /// What arrives from outside the event loop.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Answer {
+    Callout {
         callout: usize,
-        answer: CalloutAnswer,
+        news: News,
     },
     Foreign {
         vm: u64,
@@ -170,8 +170,12 @@ pub(crate) struct VmState {
     pub(crate) worker: usize,
     pub(crate) vm_id: String,
     pub(crate) contexts: BTreeMap<u32, Context>,
+    /// The root context of each of the filters that live in it.
+    pub(crate) roots: BTreeMap<usize, u32>,
     pub(crate) next_context: u32,
     pub(crate) next_token: u32,
+    /// What each root context got as its configuration.
+    pub(crate) configurations: BTreeMap<u32, Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +246,8 @@ pub struct CalloutRecord {
     pub body: Vec<u8>,
     /// The time limit.
     pub timeout: Duration,
+    /// When the limit passes, by the gateway's clock, in nanoseconds.
+    pub due: u64,
     /// The bytes as they go over the wire.
     pub wire: Vec<u8>,
     /// The callback in which it was made.
@@ -251,6 +257,33 @@ pub struct CalloutRecord {
 }
 
 impl Callout {
+    /// Takes what its thread has to say; `due` is when its time would be over if it began now.
+    /// Gives the answer back, unless it is to be held.
+    pub(crate) fn hear(
+        &mut self,
+        news: News,
+        due: u64,
+        profile: &Profile,
+        hold: bool,
+    ) -> Option<CalloutAnswer> {
+        match news {
+            News::Answer(answer) if hold => {
+                self.state = CalloutState::Arrived;
+                self.arrived = Some(answer);
+                self.flight = None;
+                None
+            }
+            News::Answer(answer) => Some(answer),
+            // nginx waits so long for the connection, for the request to be sent, and for each part
+            // of the answer; Envoy for all of it.
+            News::Progress if profile.is_nginx() => {
+                self.due = due;
+                None
+            }
+            News::Progress => None,
+        }
+    }
+
     pub(crate) fn record(&self, id: usize) -> CalloutRecord {
         CalloutRecord {
             id: CalloutId(id),
@@ -261,6 +294,7 @@ impl Callout {
             headers: self.headers.clone(),
             body: self.body.clone(),
             timeout: self.timeout,
+            due: self.due,
             wire: self.wire.clone(),
             during: self.during,
             state: self.state,

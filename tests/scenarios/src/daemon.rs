@@ -17,6 +17,8 @@ use crate::{paths, wait};
 #[derive(Debug)]
 pub struct Daemon {
     process: Option<Process>,
+    /// What earlier processes have logged.
+    earlier: String,
     env: Vec<(String, String)>,
     listeners: Vec<Address>,
     dir: TempDir,
@@ -46,6 +48,7 @@ impl Daemon {
             .context("a folder for the daemon")?;
         let mut daemon = Self {
             process: None,
+            earlier: String::new(),
             env: Vec::new(),
             listeners: Vec::new(),
             dir,
@@ -101,7 +104,10 @@ impl Daemon {
 
     /// Kills it, as a crash would; its folder and its file stay.
     pub fn kill(&mut self) {
-        self.process = None;
+        if let Some(process) = self.process.take() {
+            process.kill();
+            self.earlier.push_str(&process.log());
+        }
     }
 
     /// Asks it to end, and waits until it has.
@@ -114,6 +120,7 @@ impl Daemon {
             return Ok(());
         };
         let status = process.stop()?;
+        self.earlier.push_str(&process.log());
         if !status.success() {
             bail!("the daemon ended with {status}:\n{}", process.log());
         }
@@ -128,6 +135,13 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         self.start()
+    }
+
+    /// All that it has logged, before it was killed or stopped as well.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let now = self.process.as_ref().map(Process::log);
+        format!("{}{}", self.earlier, now.unwrap_or_default())
     }
 
     /// The running process.

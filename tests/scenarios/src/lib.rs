@@ -7,15 +7,21 @@
 //! look. Waiting is always for an event, with a deadline; nothing sleeps for a
 //! fixed time and hopes.
 
+pub mod certificates;
 pub mod client;
+pub mod conjur;
 pub mod daemon;
+pub mod drongo;
 pub mod envoy;
+pub mod front;
+pub mod gate;
 pub mod load;
 pub mod moto;
 pub mod openbao;
 pub mod paths;
 pub mod ports;
 pub mod process;
+pub mod service_account;
 pub mod upstream;
 pub mod wait;
 pub mod world;

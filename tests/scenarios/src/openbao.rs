@@ -16,6 +16,12 @@ use crate::client::{Request, Response};
 use crate::process::{Process, Program};
 use crate::{paths, ports, wait};
 
+mod cluster;
+mod logins;
+
+pub use cluster::Cluster;
+pub use logins::{ClientCertificate, Signer};
+
 /// The token of the operator, who may do everything.
 pub const ROOT_TOKEN: &str = "root";
 

@@ -72,6 +72,24 @@ pub fn moto_python() -> Result<PathBuf> {
     Ok(root().join(".tools/moto/bin/python"))
 }
 
+/// The stand-in for Google Cloud, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn drongo() -> Result<PathBuf> {
+    tool("drongo")
+}
+
+/// Python with CyberArk's own client for Conjur, as `make` fetches it.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub fn conjur_client() -> Result<PathBuf> {
+    tool("conjur-client")
+}
+
 /// The load generator, as `make` fetches it.
 ///
 /// # Errors

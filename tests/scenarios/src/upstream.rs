@@ -1,19 +1,26 @@
 //! The service behind the gateway: a real HTTP server that remembers every request
 //! as it came over the wire, so that a scenario can look at what really went out.
 //!
+//! It can speak TLS, also to a client that comes through a proxy: it takes the `CONNECT` for the
+//! proxy's part and then is the server that was meant.
+//!
 //! Under load it only tallies the values of one header: what counts there is that
 //! every single request carried a right one.
 
+mod reply;
+
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+pub use self::reply::Reply;
+use crate::certificates::Identity;
 use crate::wait;
 
 /// A request as it arrived: header names in lower case, in order, with duplicates.
@@ -67,83 +74,6 @@ impl Received {
     }
 }
 
-/// What the upstream answers; by default 200 with a short body.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-    delay: Duration,
-    raw: Option<Vec<u8>>,
-}
-
-impl Reply {
-    /// This status with an empty body.
-    #[must_use]
-    pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-            delay: Duration::ZERO,
-            raw: None,
-        }
-    }
-
-    /// These bytes as they are, then the connection is closed: an answer that is
-    /// cut short, or garbage.
-    #[must_use]
-    pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
-        Self {
-            raw: Some(bytes.as_ref().to_vec()),
-            ..Self::status(0)
-        }
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.to_owned(), value.as_ref().to_vec()));
-        self
-    }
-
-    /// Sets the body.
-    #[must_use]
-    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
-        self.body = body.as_ref().to_vec();
-        self
-    }
-
-    /// Waits so long before answering, as a slow service does.
-    #[must_use]
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        if let Some(raw) = &self.raw {
-            return raw.clone();
-        }
-        let mut bytes = format!(
-            "HTTP/1.1 {} Status\r\ncontent-length: {}\r\n",
-            self.status,
-            self.body.len()
-        )
-        .into_bytes();
-        for (name, value) in &self.headers {
-            bytes.extend_from_slice(name.as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-}
-
 type Answer = dyn Fn(&Received) -> Reply + Send + Sync;
 
 /// A running upstream. Dropping it closes its socket and its connections.
@@ -154,7 +84,9 @@ pub struct Upstream {
 
 struct Shared {
     answer: Box<Answer>,
+    tls: Option<Arc<ServerConfig>>,
     tallied: Option<String>,
+    accepted: AtomicUsize,
     requests: Mutex<Vec<Received>>,
     tally: Mutex<HashMap<String, u64>>,
     connections: Mutex<Vec<TcpStream>>,
@@ -177,7 +109,19 @@ impl Upstream {
     ///
     /// When the machine has no free port.
     pub fn answering(answer: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
-        Self::listen(Box::new(answer), None)
+        Self::listen(Box::new(answer), None, None)
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no free port, or the identity cannot be used.
+    pub fn answering_tls(
+        identity: &Identity,
+        answer: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::listen(Box::new(answer), None, Some(identity.server_config()?))
     }
 
     /// For load: remembers no request, only how often each value of this header
@@ -191,16 +135,23 @@ impl Upstream {
         Self::listen(
             Box::new(|_| Reply::status(200).body("upstream\n")),
             Some(header.to_owned()),
+            None,
         )
     }
 
-    fn listen(answer: Box<Answer>, tallied: Option<String>) -> Result<Self> {
+    fn listen(
+        answer: Box<Answer>,
+        tallied: Option<String>,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the upstream")?;
         let address = listener.local_addr().context("the upstream's address")?;
         let shared = Arc::new(Shared {
             answer,
+            tls,
             tallied,
+            accepted: AtomicUsize::new(0),
             requests: Mutex::default(),
             tally: Mutex::default(),
             connections: Mutex::default(),
@@ -215,6 +166,12 @@ impl Upstream {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections there have been.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
     }
 
     /// Every request so far.
@@ -286,6 +243,7 @@ impl Shared {
                 return;
             }
             let Ok(stream) = stream else { continue };
+            self.accepted.fetch_add(1, Ordering::SeqCst);
             let _ = stream.set_nodelay(true);
             if let Ok(clone) = stream.try_clone() {
                 lock(&self.connections).push(clone);
@@ -293,15 +251,33 @@ impl Shared {
             let shared = Arc::clone(self);
             thread::spawn(move || {
                 // A client that goes away, or speaks no HTTP, ends its connection only.
-                let _ = shared.serve(&stream);
+                let _ = shared.greet(&stream);
                 let _ = stream.shutdown(Shutdown::Both);
             });
         }
     }
 
-    fn serve(&self, stream: &TcpStream) -> Result<()> {
+    fn greet(&self, stream: &TcpStream) -> Result<()> {
+        let Some(tls) = &self.tls else {
+            return self.serve(stream);
+        };
+        let mut first = [0];
+        if stream.peek(&mut first)? == 1 && first == *b"C" {
+            // The client says nothing more before it has the answer.
+            read_request(&mut BufReader::new(stream))?;
+            let mut stream = stream;
+            stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+        }
+        let connection = ServerConnection::new(Arc::clone(tls))?;
+        let mut stream = StreamOwned::new(connection, stream);
+        let served = self.serve(&mut stream);
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+        served
+    }
+
+    fn serve(&self, stream: impl Read + Write) -> Result<()> {
         let mut reader = BufReader::new(stream);
-        let mut writer = stream;
         while let Some(request) = read_request(&mut reader)? {
             let reply = (self.answer)(&request);
             match &self.tallied {
@@ -315,7 +291,13 @@ impl Shared {
             if !reply.delay.is_zero() {
                 thread::sleep(reply.delay);
             }
+            let writer = reader.get_mut();
             writer.write_all(&reply.bytes())?;
+            writer.flush()?;
+            if reply.stalls {
+                // Until the client has had enough of it.
+                io::copy(&mut reader, &mut io::sink())?;
+            }
             if reply.raw.is_some() {
                 return Ok(());
             }
@@ -324,7 +306,7 @@ impl Shared {
     }
 }
 
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Result<Option<Received>> {
+fn read_request(reader: &mut impl BufRead) -> Result<Option<Received>> {
     let first = read_line(reader)?;
     if first.is_empty() {
         return Ok(None);
@@ -356,7 +338,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Result<Option<Received>> 
     }))
 }
 
-fn read_body(reader: &mut BufReader<&TcpStream>, headers: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+fn read_body(reader: &mut impl BufRead, headers: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     let value = |wanted: &str| {
         headers
             .iter()
@@ -386,7 +368,7 @@ fn read_body(reader: &mut BufReader<&TcpStream>, headers: &[(String, Vec<u8>)]) 
     Ok(body)
 }
 
-fn read_line(reader: &mut BufReader<&TcpStream>) -> Result<Vec<u8>> {
+fn read_line(reader: &mut impl BufRead) -> Result<Vec<u8>> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line)?;
     Ok(line.trim_ascii_end().to_vec())

@@ -85,7 +85,7 @@ fn envoy_sends_requests_on_through_a_wasm_filter() -> Result<()> {
         .filter(
             WasmFilter::new(paths::guest("sdk-constant-header")?)
                 .text("unused")
-                .env("UNUSED", "1"),
+                .host_env("PATH"),
         )
         .upstream(upstream.address())
         .start()?;

@@ -91,3 +91,30 @@ fn the_message_for_an_unclosed_reference_shows_how_to_write_it_literally() {
         "{error}"
     );
 }
+
+#[test]
+fn a_scan_goes_past_what_it_cannot_read() {
+    let text = "é{vault://a/b} {{vault://no} {vault://} {vault://c {vault://d/e} {vault://";
+    let found: Vec<_> = Scan::new(text)
+        .map(|scanned| {
+            let written = &text[scanned.range.clone()];
+            match scanned.found {
+                Ok(reference) => {
+                    assert_eq!(reference.as_str(), written);
+                    format!("{written} at {}", scanned.range.start)
+                }
+                Err(error) => format!("{written} fails at {}", error.offset()),
+            }
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "{vault://a/b} at 2",
+            "{vault://} fails at 39",
+            "{vault://c  fails at 52",
+            "{vault://d/e} at 52",
+            "{vault:// fails at 66",
+        ]
+    );
+}

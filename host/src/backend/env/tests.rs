@@ -1,40 +1,7 @@
-use std::collections::BTreeMap;
-
 use vaultref_contract::wire::FailureKind;
 
-use crate::backend::kit::{self, Fixture, get, vaults};
+use crate::backend::kit::{get, vaults};
 use crate::environment::Environment;
-use crate::vault::Vaults;
-
-#[derive(Default)]
-struct Variables(BTreeMap<String, String>);
-
-impl Fixture for Variables {
-    fn backend(&self) -> &'static str {
-        "env"
-    }
-
-    fn put(&mut self, resource: &str, text: &str) {
-        self.0.insert(resource.to_uppercase(), text.to_owned());
-    }
-
-    fn remove(&mut self, resource: &str) {
-        self.0.remove(&resource.to_uppercase());
-    }
-
-    fn vaults(&self) -> Vaults {
-        let variables = self
-            .0
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()));
-        vaults("{}", Environment::new(variables))
-    }
-}
-
-#[test]
-fn passes_what_every_backend_passes() {
-    kit::check(&mut Variables::default());
-}
 
 #[test]
 fn a_name_is_prefix_and_resource_in_upper_case_with_underscores() {

@@ -1,12 +1,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::sys::stat::Mode;
 use tempfile::TempDir;
 use vaultref_contract::wire::FailureKind;
 
-use crate::backend::kit::{self, Fixture, get, path, vaults};
+use super::content;
+use crate::backend::Asked;
+use crate::backend::kit::{self, get, path, vaults};
 use crate::environment::Environment;
 use crate::vault::Vaults;
 
@@ -26,37 +29,22 @@ impl Files {
         vaults(&yaml, Environment::default())
     }
 
+    fn vaults(&self) -> Vaults {
+        self.of(self.path())
+    }
+
+    fn put(&self, resource: &str, text: &str) {
+        fs::write(self.path().join(resource), text).expect("written");
+    }
+
     fn get(&self, rest: &str) -> Result<String, FailureKind> {
         get(self.vaults(), &format!("{{vault://fs/{rest}}}"))
     }
 }
 
-impl Fixture for Files {
-    fn backend(&self) -> &'static str {
-        "fs"
-    }
-
-    fn put(&mut self, resource: &str, text: &str) {
-        fs::write(self.path().join(resource), text).expect("written");
-    }
-
-    fn remove(&mut self, resource: &str) {
-        fs::remove_file(self.path().join(resource)).expect("removed");
-    }
-
-    fn vaults(&self) -> Vaults {
-        self.of(self.path())
-    }
-}
-
-#[test]
-fn passes_what_every_backend_passes() {
-    kit::check(&mut Files::new());
-}
-
 #[test]
 fn one_final_line_ending_is_not_part_of_the_value() {
-    let mut files = Files::new();
+    let files = Files::new();
     for (content, value) in [
         ("v\n", "v"),
         ("v\r\n", "v"),
@@ -68,6 +56,20 @@ fn one_final_line_ending_is_not_part_of_the_value() {
     ] {
         files.put("f", content);
         assert_eq!(files.get("f"), Ok(value.to_owned()), "{content:?}");
+    }
+}
+
+#[test]
+fn a_file_has_one_version() {
+    let files = Files::new();
+    files.put("f", "v");
+    for (rest, expected) in [
+        ("f", Ok("v")),
+        ("f#1", Ok("v")),
+        ("f#0", Err(FailureKind::NotFound)),
+        ("f#2", Err(FailureKind::NotFound)),
+    ] {
+        assert_eq!(files.get(rest), expected.map(str::to_owned), "{rest}");
     }
 }
 
@@ -120,19 +122,17 @@ fn a_link_that_turns_outward_after_it_was_checked_is_not_followed() {
         .expect("the vault")
         .backend()
         .expect("made");
-    let object = backend
-        .object(&crate::backend::Asked::current("d/f"))
-        .expect("inside");
+    let object = kit::object(&*backend, &Asked::current("d/f")).expect("inside");
     fs::rename(files.path().join("d"), files.path().join("e")).expect("moved");
     symlink(outer.path(), files.path().join("d")).expect("linked");
-    let read = super::read(files.path(), &object.path);
+    let read = content::read(files.path(), &object, SystemTime::now());
     let kind = read.map(|_| ()).expect_err("outside").kind.failure_kind();
     assert_eq!(kind, FailureKind::Denied);
 }
 
 #[test]
 fn links_inside_work_and_name_the_real_file() {
-    let mut files = Files::new();
+    let files = Files::new();
     files.put("real", "v");
     symlink("real", files.path().join("alias")).expect("linked");
     symlink(files.path().join("real"), files.path().join("absolute")).expect("linked");
@@ -194,7 +194,7 @@ fn a_kubernetes_volume_keeps_its_names_when_it_rotates() {
 
 #[test]
 fn only_regular_files_of_a_bounded_size() {
-    let mut files = Files::new();
+    let files = Files::new();
     fs::create_dir(files.path().join("directory")).expect("made");
     nix::unistd::mkfifo(&files.path().join("fifo"), Mode::S_IRWXU).expect("made");
     files.put("most", &"x".repeat(1024 * 1024));

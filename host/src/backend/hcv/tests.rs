@@ -71,7 +71,8 @@ fn fields_that_would_end_the_process_or_lead_elsewhere_are_errors() {
         ("token: t, kv: v3", "kv"),
         ("token: t, ca_cert: /nonexistent", "ca_cert"),
         ("token: t, ca_cert: /etc/hostname", "ca_cert"),
-        ("token: t, auth_method: approle", "auth_method"),
+        ("token: t, auth_method: approle", "token"),
+        ("token: t, auth_method: ldap", "auth_method"),
         ("token: t, hots: x", "hots"),
         ("token: t, allow_options: [host]", "allow_options[0]"),
     ] {

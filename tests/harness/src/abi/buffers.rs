@@ -72,11 +72,12 @@ fn view(state: &mut State, vm: &VmData, kind: u32) -> Result<Vec<u8>, Stop> {
         }
         BufferKind::PluginConfiguration | BufferKind::VmConfiguration => {
             let context = state.context(vm.vm, vm.effective).ok_or(Status::NotFound)?;
-            let plugin = &state.plugins[context.plugin];
-            Ok(match kind {
-                BufferKind::VmConfiguration => plugin.vm_configuration.clone(),
-                _ => plugin.configuration.clone(),
-            })
+            if kind == BufferKind::VmConfiguration {
+                return Ok(state.plugins[context.plugin].vm_configuration.clone());
+            }
+            let known = state.vms.get(&vm.vm);
+            let own = known.and_then(|known| known.configurations.get(&context.root));
+            Ok(own.ok_or(Status::NotFound)?.clone())
         }
         BufferKind::RequestBody => {
             let spooled = spooled(state, vm);

@@ -6,7 +6,7 @@ use wasmtime::{Caller, Linker};
 
 use super::types::{Callback, Status};
 use super::{Stop, host};
-use crate::callout::{CalloutAnswer, Flight};
+use crate::callout::{CalloutAnswer, Flight, News};
 use crate::headers::Headers;
 use crate::profile::Profile;
 use crate::state::{Callout, CalloutState, Event, State};
@@ -178,22 +178,17 @@ impl Dispatch {
             token
         });
         let head = self.pseudo(":method") == b"HEAD";
-        let deliver = move |answer| Event::Answer {
-            callout: id,
-            answer,
+        let events = state.events.clone();
+        let tell = move |news| {
+            let event = Event::Callout { callout: id, news };
+            // Nobody listens once the gateway is gone; that is no error.
+            let _ = events.send(event);
         };
         let flight = match route {
-            Route::To(target) => Some(Flight::start(
-                target,
-                wire.clone(),
-                head,
-                state.events.clone(),
-                deliver,
-            )),
+            Route::To(target) => Some(Flight::start(target, wire.clone(), head, tell)),
             Route::ByHand => None,
             Route::Fails | Route::Malformed | Route::NoEndpoint | Route::Unknown => {
-                // The receiver lives as long as the gateway that runs this call.
-                let _ = state.events.send(deliver(CalloutAnswer::Refused));
+                tell(News::Answer(CalloutAnswer::Refused));
                 None
             }
         };

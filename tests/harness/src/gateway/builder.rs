@@ -7,7 +7,7 @@ use super::{Gateway, Plugin, Slot, Worker, WorkerState};
 use crate::abi;
 use crate::abi::types::LogLevel;
 use crate::clock::ManualClock;
-use crate::fault::Faults;
+use crate::fault::{Fault, Faults};
 use crate::foreign::ForeignFunctions;
 use crate::message::Response;
 use crate::metrics::Metrics;
@@ -34,6 +34,7 @@ pub struct GatewayBuilder {
     stop_iteration: bool,
     buffer_limit: usize,
     fuel_limit: u64,
+    faults: Faults,
 }
 
 impl GatewayBuilder {
@@ -57,6 +58,7 @@ impl GatewayBuilder {
             stop_iteration: false,
             buffer_limit: 1024 * 1024,
             fuel_limit: 5_000_000_000,
+            faults: Faults::default(),
         }
     }
 
@@ -178,6 +180,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Puts in a fault that waits for its occasion, which may come while the gateway starts.
+    #[must_use]
+    pub fn inject(mut self, fault: Fault) -> Self {
+        self.faults.add(fault);
+        self
+    }
+
     /// Starts every worker.
     ///
     /// # Errors
@@ -249,7 +258,7 @@ impl GatewayBuilder {
             vms: BTreeMap::new(),
             ticks: Vec::new(),
             host_calls: BTreeMap::new(),
-            faults: Faults::default(),
+            faults: self.faults,
             effects: Vec::new(),
             death: None,
             internal_error: None,

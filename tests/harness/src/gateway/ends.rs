@@ -173,5 +173,6 @@ impl Gateway {
             }
         }
         self.run_effects(None);
+        self.end_isolated(id);
     }
 }

@@ -142,22 +142,17 @@ impl Gateway {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Answer { callout, answer } => {
-                let hold = {
+            Event::Callout { callout, news } => {
+                let news = {
                     let mut state = lock(&self.state);
                     if !state.open_callouts.contains(&callout) {
                         return;
                     }
+                    let due = state.clock.after(state.callouts[callout].timeout);
                     let hold = state.hold_answers;
-                    if hold {
-                        let known = &mut state.callouts[callout];
-                        known.state = CalloutState::Arrived;
-                        known.arrived = Some(answer.clone());
-                        known.flight = None;
-                    }
-                    hold
+                    state.callouts[callout].hear(news, due, &self.profile, hold)
                 };
-                if !hold {
+                if let Some(answer) = news {
                     self.deliver_answer(callout, answer);
                 }
             }

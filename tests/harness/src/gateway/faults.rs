@@ -31,8 +31,13 @@ impl Gateway {
     /// Every VM of a worker traps now, outside any callback, while requests wait.
     pub fn trap_vms(&mut self, worker: usize) {
         for slot in 0..self.workers[worker].slots.len() {
+            let isolated = self.workers[worker].slots[slot].isolated.values();
+            let isolated: Vec<u64> = isolated.map(|vm| vm.id).collect();
             lock(&self.state).write_log(worker, LogLevel::Critical, b"a fault was put in");
             self.vm_trapped(worker, slot, false);
+            for vm in isolated {
+                self.trapped(worker, slot, vm, false);
+            }
         }
     }
 

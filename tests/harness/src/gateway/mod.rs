@@ -9,6 +9,7 @@ mod faults;
 mod plugin;
 mod requests;
 mod responses;
+mod roots;
 mod traps;
 mod workers;
 
@@ -71,8 +72,9 @@ pub(crate) struct Slot {
     code: usize,
     vm_id: String,
     plugins: Vec<usize>,
-    roots: BTreeMap<usize, u32>,
     vm: Option<Vm>,
+    /// nginx under isolation `stream`: the VMs of requests, by request.
+    isolated: BTreeMap<u64, Vm>,
     reloaded: Option<u64>,
 }
 
@@ -83,8 +85,8 @@ impl Slot {
             code,
             vm_id,
             plugins,
-            roots: BTreeMap::new(),
             vm: None,
+            isolated: BTreeMap::new(),
             reloaded: None,
         }
     }
@@ -95,6 +97,15 @@ impl Slot {
             plugins,
             ..Self::new(self.code, self.vm_id.clone(), 0)
         }
+    }
+
+    fn vms(&self) -> impl Iterator<Item = &Vm> {
+        self.vm.iter().chain(self.isolated.values())
+    }
+
+    fn vm_mut(&mut self, id: u64) -> Option<&mut Vm> {
+        let mut vms = self.vm.iter_mut().chain(self.isolated.values_mut());
+        vms.find(|vm| vm.id == id)
     }
 }
 
@@ -306,10 +317,7 @@ impl Gateway {
 
     /// The size of a worker's VMs' memories in bytes.
     pub fn memory_size(&self, worker: usize) -> usize {
-        let vms = self.workers[worker]
-            .slots
-            .iter()
-            .filter_map(|slot| slot.vm.as_ref());
+        let vms = self.workers[worker].slots.iter().flat_map(Slot::vms);
         vms.map(Vm::memory_size).sum()
     }
 
@@ -336,10 +344,12 @@ impl Gateway {
 
     /// The root context of filter number `plugin` in a worker.
     pub fn root_context(&self, worker: usize, plugin: usize) -> Option<u32> {
-        self.workers[worker]
-            .slots
-            .iter()
-            .find_map(|slot| slot.roots.get(&plugin).copied())
+        let mut slots = self.workers[worker].slots.iter();
+        let vm = slots
+            .find(|slot| slot.plugins.contains(&plugin))?
+            .vm
+            .as_ref()?;
+        self.root_of(vm.id, plugin)
     }
 
     /// Forgets all shared data, as a reload of nginx does.

@@ -109,16 +109,7 @@ impl Gateway {
     /// The context of a request in one filter of the chain, made at first use.
     /// `None`: the filter is left out, or the request has been answered.
     fn enter_leg(&mut self, id: u64, at: usize) -> Option<Leg> {
-        let worker = lock(&self.state).streams[&id].worker;
-        let slot = self.workers[worker]
-            .slots
-            .iter()
-            .find(|slot| slot.plugins.contains(&at));
-        let vm = slot.and_then(|slot| Some((slot.vm.as_ref()?, *slot.roots.get(&at)?)));
-        let Some((vm, root)) = vm
-            .filter(|(vm, _)| !vm.failed)
-            .map(|(vm, root)| (vm.id, root))
-        else {
+        let Some((vm, root)) = self.place_for(id, at) else {
             if self.policy(at) == FailurePolicy::FailOpen {
                 self.set_stage(id, Stage::RequestHeaders(at + 1));
             } else {
@@ -150,6 +141,21 @@ impl Gateway {
             Verdict::Gone => None,
             Verdict::Continue | Verdict::Pause => Some(leg),
         }
+    }
+
+    /// The VM in which a filter of the chain runs for a request, and its root context there; none if
+    /// there is no such VM at present.
+    fn place_for(&mut self, id: u64, at: usize) -> Option<(u64, u32)> {
+        let worker = lock(&self.state).streams[&id].worker;
+        let mut slots = self.workers[worker].slots.iter();
+        let slot = slots.position(|slot| slot.plugins.contains(&at))?;
+        let vm = if self.profile.isolates_streams() {
+            self.isolated_vm(worker, slot, id, at).ok()?
+        } else {
+            let vm = self.workers[worker].slots[slot].vm.as_ref();
+            vm.filter(|vm| !vm.failed)?.id
+        };
+        Some((vm, self.root_of(vm, at)?))
     }
 
     fn headers_leave(&mut self, id: u64) {

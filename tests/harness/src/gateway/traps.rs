@@ -8,6 +8,17 @@ use crate::stream::{Stage, Stream};
 
 impl Gateway {
     /// What a gateway does once a VM has trapped.
+    pub(super) fn trapped(&mut self, worker: usize, slot: usize, vm: u64, in_tick: bool) {
+        let isolated = &self.workers[worker].slots[slot].isolated;
+        let owner = isolated.iter().find(|(_, known)| known.id == vm);
+        let Some(stream) = owner.map(|(stream, _)| *stream) else {
+            return self.vm_trapped(worker, slot, in_tick);
+        };
+        self.end_isolated(stream);
+        self.let_through(stream);
+    }
+
+    /// The same for the VM that all requests share.
     pub(super) fn vm_trapped(&mut self, worker: usize, slot: usize, in_tick: bool) {
         let Some(vm) = self.workers[worker].slots[slot].vm.as_ref().map(|vm| vm.id) else {
             return;
@@ -34,18 +45,17 @@ impl Gateway {
 
     /// The old root context's timer stays beside the new one's.
     fn keep_ticking(&mut self, worker: usize, slot: usize, ticks: Vec<(usize, TickTimer)>) {
-        let slot = &self.workers[worker].slots[slot];
-        let Some(vm) = slot.vm.as_ref().map(|vm| vm.id) else {
+        let Some(vm) = self.workers[worker].slots[slot].vm.as_ref() else {
             return;
         };
-        let mut state = lock(&self.state);
         for (plugin, tick) in ticks {
-            if let Some(root) = slot.roots.get(&plugin) {
-                state.ticks.push(TickTimer {
-                    vm,
-                    root: *root,
+            if let Some(root) = self.root_of(vm.id, plugin) {
+                let tick = TickTimer {
+                    vm: vm.id,
+                    root,
                     ..tick
-                });
+                };
+                lock(&self.state).ticks.push(tick);
             }
         }
     }
@@ -71,13 +81,25 @@ impl Gateway {
             .collect()
     }
 
-    /// Marks a VM as dead and drops what it has under way.
+    /// Marks the VM of a slot as dead and drops what it has under way.
     pub(super) fn fail_vm(&mut self, worker: usize, slot: usize) {
-        let Some(vm) = self.workers[worker].slots[slot].vm.as_mut() else {
-            return;
-        };
-        vm.failed = true;
-        let id = vm.id;
+        if let Some(vm) = self.workers[worker].slots[slot].vm.as_ref() {
+            self.fail(vm.id);
+        }
+    }
+
+    /// Marks a VM as dead and drops what it has under way.
+    pub(super) fn fail(&mut self, vm: u64) {
+        if let Some((worker, slot)) = self.place_of(vm)
+            && let Some(vm) = self.workers[worker].slots[slot].vm_mut(vm)
+        {
+            vm.failed = true;
+        }
+        self.clear_vm(vm);
+    }
+
+    /// Drops what a VM has under way.
+    pub(super) fn clear_vm(&mut self, id: u64) {
         let mut state = lock(&self.state);
         state.effects.clear();
         state.ticks.retain(|tick| tick.vm != id);
@@ -97,7 +119,10 @@ impl Gateway {
         for slot in 0..self.workers[worker].slots.len() {
             self.fail_vm(worker, slot);
             self.workers[worker].slots[slot].vm = None;
-            self.workers[worker].slots[slot].roots.clear();
+            let isolated = std::mem::take(&mut self.workers[worker].slots[slot].isolated);
+            for vm in isolated.into_values() {
+                self.clear_vm(vm.id);
+            }
         }
         self.workers[worker].state = end;
         let mut state = lock(&self.state);

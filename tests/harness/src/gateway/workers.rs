@@ -1,12 +1,11 @@
 //! The life of workers and VMs: start, configuration, trap, death, new start.
 
-use super::{CallRecord, Gateway, WorkerState};
+use super::{CallRecord, Gateway, Slot, WorkerState};
 use crate::abi::types::{Callback, LogLevel};
-use crate::headers::size32;
 use crate::message::StreamId;
 use crate::module::LoadError;
 use crate::profile::FailurePolicy;
-use crate::state::{CalloutState, Context, VmState, lock};
+use crate::state::{CalloutState, VmState, lock};
 use crate::vm::{Called, Vm};
 
 impl Gateway {
@@ -35,65 +34,59 @@ impl Gateway {
         self.start_worker(worker)
     }
 
-    /// Gives filter number `plugin` another configuration in every worker.
-    ///
-    /// # Errors
-    ///
-    /// Where the filter refuses it. Envoy then serves on with the old one;
-    /// nginx's workers exit.
-    pub fn reconfigure(
-        &mut self,
-        plugin: usize,
-        configuration: impl Into<Vec<u8>>,
-    ) -> Result<(), LoadError> {
-        let old = {
-            let mut state = lock(&self.state);
-            let new = configuration.into();
-            std::mem::replace(&mut state.plugins[plugin].configuration, new)
-        };
-        for worker in 0..self.workers.len() {
-            let serves = |slot: &super::Slot| slot.plugins.contains(&plugin);
-            let Some(slot) = self.workers[worker].slots.iter().position(serves) else {
-                continue;
-            };
-            let Some(vm) = self.workers[worker].slots[slot].vm.as_ref().map(|vm| vm.id) else {
-                continue;
-            };
-            let former = self.workers[worker].slots[slot].roots.get(&plugin).copied();
-            match self.start_root(worker, slot, vm, plugin) {
-                Ok(()) if self.profile.is_nginx() => {}
-                Ok(()) => {
-                    if let Some(former) = former {
-                        self.end_root(vm, former);
-                    }
-                }
-                Err(error) if self.profile.nginx().is_some_and(|options| !options.kong) => {
-                    self.end_worker(worker, WorkerState::Exited(error.to_string()));
-                    return Err(error);
-                }
-                Err(error) => {
-                    let slot = &mut self.workers[worker].slots[slot];
-                    let refused = slot.roots.get(&plugin).copied();
-                    if let Some(former) = former {
-                        slot.roots.insert(plugin, former);
-                    }
-                    if let Some(refused) = refused.filter(|root| Some(*root) != former) {
-                        self.end_root(vm, refused);
-                    }
-                    lock(&self.state).plugins[plugin].configuration = old;
-                    return Err(error);
-                }
-            }
+    /// Starts the VM of a slot and configures every filter in it.
+    pub(super) fn start_vm(&mut self, worker: usize, slot: usize) -> Result<(), LoadError> {
+        let plugins = self.workers[worker].slots[slot].plugins.clone();
+        let vm = self.new_vm(worker, slot)?;
+        let id = vm.id;
+        self.workers[worker].slots[slot].vm = Some(vm);
+        self.initialize(id, plugins[0])?;
+        for plugin in plugins {
+            self.start_root(id, plugin)?;
         }
         Ok(())
     }
 
-    /// Starts the VM of a slot and configures every filter in it.
-    pub(super) fn start_vm(&mut self, worker: usize, slot: usize) -> Result<(), LoadError> {
-        let (code, vm_id, plugins) = {
-            let slot = &self.workers[worker].slots[slot];
-            (slot.code, slot.vm_id.clone(), slot.plugins.clone())
+    /// nginx under isolation `stream`: the VM of a request, with filter number `plugin` configured
+    /// in it.
+    pub(super) fn isolated_vm(
+        &mut self,
+        worker: usize,
+        slot: usize,
+        stream: u64,
+        plugin: usize,
+    ) -> Result<u64, LoadError> {
+        let known = self.workers[worker].slots[slot].isolated.get(&stream);
+        let id = match known.map(|vm| vm.id) {
+            Some(id) => id,
+            None => {
+                let vm = self.new_vm(worker, slot)?;
+                let id = vm.id;
+                self.workers[worker].slots[slot].isolated.insert(stream, vm);
+                self.initialize(id, plugin)?;
+                id
+            }
         };
+        self.start_root(id, plugin)?;
+        Ok(id)
+    }
+
+    /// The VMs that a request had for itself end with it.
+    pub(super) fn end_isolated(&mut self, stream: u64) {
+        let worker = lock(&self.state).streams.get(&stream).map(|s| s.worker);
+        let Some(worker) = worker else {
+            return;
+        };
+        for slot in 0..self.workers[worker].slots.len() {
+            if let Some(vm) = self.workers[worker].slots[slot].isolated.remove(&stream) {
+                self.clear_vm(vm.id);
+            }
+        }
+    }
+
+    /// An instance of a slot's module, in which nothing has run yet.
+    fn new_vm(&mut self, worker: usize, slot: usize) -> Result<Vm, LoadError> {
+        let slot = &self.workers[worker].slots[slot];
         let id = {
             let mut state = lock(&self.state);
             let id = state.next_vm;
@@ -102,112 +95,31 @@ impl Gateway {
             let next_token = u32::from(!state.profile.is_nginx());
             let vm = VmState {
                 worker,
-                vm_id,
+                vm_id: slot.vm_id.clone(),
                 contexts: Default::default(),
+                roots: Default::default(),
                 next_context: 1,
                 next_token,
+                configurations: Default::default(),
             };
             state.vms.insert(id, vm);
             id
         };
-        let vm = Vm::new(
-            &self.state,
-            id,
-            worker,
-            &self.codes[code].1,
-            self.fuel_limit,
-        )?;
-        let place = &mut self.workers[worker].slots[slot];
-        place.roots.clear();
-        place.vm = Some(vm);
-        let name = lock(&self.state).plugins[plugins[0]].name.clone();
-        if let Called::Trapped(reason) = self.call_raw(id, Callback::Initialize, 0, &[]) {
-            let callback = Callback::Initialize.export();
-            self.fail_vm(worker, slot);
-            return Err(LoadError::Refused {
-                plugin: name,
-                callback,
-                reason,
-                log: self.log_text(),
-            });
-        }
-        for plugin in plugins {
-            self.start_root(worker, slot, id, plugin)?;
-        }
-        Ok(())
+        let code = &self.codes[slot.code].1;
+        Vm::new(&self.state, id, worker, code, self.fuel_limit)
     }
 
-    fn start_root(
-        &mut self,
-        worker: usize,
-        slot: usize,
-        vm: u64,
-        plugin: usize,
-    ) -> Result<(), LoadError> {
-        let (root, name, vm_size, size) = {
-            let mut state = lock(&self.state);
-            let known = state.plugins[plugin].clone();
-            let Some(vm) = state.vms.get_mut(&vm) else {
-                return Ok(());
-            };
-            let root = vm.next_context;
-            vm.next_context += 1;
-            let context = Context {
-                root,
-                plugin,
-                stream: None,
-                lingers: false,
-            };
-            vm.contexts.insert(root, context);
-            (
-                root,
-                known.name,
-                known.vm_configuration.len(),
-                known.configuration.len(),
-            )
+    fn initialize(&mut self, vm: u64, plugin: usize) -> Result<(), LoadError> {
+        let Called::Trapped(reason) = self.call_raw(vm, Callback::Initialize, 0, &[]) else {
+            return Ok(());
         };
-        self.workers[worker].slots[slot].roots.insert(plugin, root);
-        let steps: [(Callback, Vec<u32>); 3] = [
-            (Callback::ContextCreate, vec![root, 0]),
-            (Callback::VmStart, vec![root, size32(vm_size)]),
-            (Callback::Configure, vec![root, size32(size)]),
-        ];
-        for (callback, parameters) in steps {
-            let answers = callback != Callback::ContextCreate;
-            let reason = match self.call_raw(vm, callback, root, &parameters) {
-                Called::Trapped(reason) => {
-                    self.fail_vm(worker, slot);
-                    reason
-                }
-                Called::Returned(0) if answers => "returned false".to_owned(),
-                Called::Dropped | Called::Missing | Called::Returned(_) => continue,
-            };
-            let line = format!("{callback} of {name}: {reason}");
-            lock(&self.state).write_log(worker, LogLevel::Critical, line.as_bytes());
-            return Err(LoadError::Refused {
-                plugin: name,
-                callback: callback.export(),
-                reason,
-                log: self.log_text(),
-            });
-        }
-        self.run_effects(None);
-        Ok(())
-    }
-
-    fn end_root(&mut self, vm: u64, root: u32) {
-        lock(&self.state)
-            .ticks
-            .retain(|tick| tick.vm != vm || tick.root != root);
-        if self.call(vm, Callback::Done, root, &[root]) == Called::Returned(0) {
-            if let Some(state) = lock(&self.state).vms.get_mut(&vm)
-                && let Some(context) = state.contexts.get_mut(&root)
-            {
-                context.lingers = true;
-            }
-            return;
-        }
-        self.delete_context(vm, root);
+        self.fail(vm);
+        Err(LoadError::Refused {
+            plugin: lock(&self.state).plugins[plugin].name.clone(),
+            callback: Callback::Initialize.export(),
+            reason,
+            log: self.log_text(),
+        })
     }
 
     /// Calls `proxy_on_delete` and forgets the context.
@@ -216,6 +128,8 @@ impl Gateway {
         let mut state = lock(&self.state);
         if let Some(vm) = state.vms.get_mut(&vm) {
             vm.contexts.remove(&context);
+            vm.configurations.remove(&context);
+            vm.roots.retain(|_, root| *root != context);
         }
         let of_context: Vec<usize> = state
             .open_callouts
@@ -234,7 +148,7 @@ impl Gateway {
     /// Which worker and slot a VM lives in, unless it is gone.
     pub(super) fn place_of(&self, vm: u64) -> Option<(usize, usize)> {
         let worker = lock(&self.state).vms.get(&vm)?.worker;
-        let lives = |slot: &super::Slot| slot.vm.as_ref().is_some_and(|known| known.id == vm);
+        let lives = |slot: &Slot| slot.vms().any(|known| known.id == vm);
         let slot = self.workers[worker].slots.iter().position(lives)?;
         Some((worker, slot))
     }
@@ -250,7 +164,7 @@ impl Gateway {
         let Some((worker, slot)) = self.place_of(vm) else {
             return Called::Missing;
         };
-        let Some(instance) = self.workers[worker].slots[slot].vm.as_mut() else {
+        let Some(instance) = self.workers[worker].slots[slot].vm_mut(vm) else {
             return Called::Missing;
         };
         if instance.failed {
@@ -314,7 +228,7 @@ impl Gateway {
         };
         match death {
             Some(reason) => self.end_worker(worker, WorkerState::Died(reason)),
-            None => self.vm_trapped(worker, slot, callback == Callback::Tick),
+            None => self.trapped(worker, slot, vm, callback == Callback::Tick),
         }
         called
     }

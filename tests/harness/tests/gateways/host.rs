@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use vaultref_harness::{
-    Callback, ForeignCaller, Gateway, LogLevel, Metric, Plugin, Request, Status,
-};
+use vaultref_harness::{Callback, ForeignCaller, Gateway, LogLevel, Profile, Request, Status};
 
 use crate::support::{Guest, SECOND, SOON, assert_logged, buffer, lines, nginx, tick};
 
@@ -60,109 +58,6 @@ fn tick_period_is_replaced_and_ended_in_envoy() {
 }
 
 #[test]
-fn metrics_are_counted_over_all_vms() {
-    let guest = Guest::new().on("request_headers", |g| {
-        let names = [g.text("count"), g.text("level"), g.text("times")];
-        let define = |kind: usize, name: &str| {
-            format!(
-                "(drop (call $proxy_define_metric (i32.const {kind}) {name} (i32.const {})))",
-                40 + kind * 4
-            )
-        };
-        let of = |kind: usize| format!("(i32.load (i32.const {}))", 40 + kind * 4);
-        (0..3)
-            .map(|kind| define(kind, &names[kind]))
-            .collect::<String>()
-            + &g.note(
-                "count",
-                format!("(call $proxy_increment_metric {} (i64.const 2))", of(0)),
-            )
-            + &g.note(
-                "level",
-                format!("(call $proxy_record_metric {} (i64.const 7))", of(1)),
-            )
-            + &g.note(
-                "lower",
-                format!("(call $proxy_increment_metric {} (i64.const -3))", of(1)),
-            )
-            + &g.note(
-                "times",
-                format!("(call $proxy_record_metric {} (i64.const 9))", of(2)),
-            )
-            + &g.note(
-                "wrong",
-                format!("(call $proxy_increment_metric {} (i64.const 1))", of(2)),
-            )
-            + &g.note(
-                "none",
-                "(call $proxy_get_metric (i32.const 99) (i32.const 64))",
-            )
-            + &g.note(
-                "read",
-                format!("(call $proxy_get_metric {} (i32.const 64))", of(1)),
-            )
-            + &g.note("value", "(i32.load (i32.const 64))")
-    });
-    let mut gateway = Gateway::builder(&guest.compile())
-        .workers(2)
-        .start()
-        .unwrap();
-    gateway.request(0, Request::get("/"));
-    gateway.request(1, Request::get("/"));
-    assert_eq!(gateway.metrics()["count"], Metric::Counter(4));
-    assert_eq!(gateway.metrics()["level"], Metric::Gauge(4));
-    assert_eq!(gateway.metrics()["times"], Metric::Histogram(vec![9, 9]));
-    for line in ["wrong=2", "none=1", "value=4"] {
-        assert_logged(&gateway, line);
-    }
-}
-
-#[test]
-fn queues_tell_their_owner() {
-    let guest = Guest::new()
-        .on("configure", |g| {
-            let name = g.text("q");
-            g.note(
-                "register",
-                format!("(call $proxy_register_shared_queue {name} (i32.const 40))"),
-            )
-        })
-        .on("request_headers", |g| {
-            let (vm, name, item) = (g.text("v"), g.text("q"), g.text("item"));
-            g.note(
-                "resolve",
-                format!("(call $proxy_resolve_shared_queue {vm} {name} (i32.const 44))"),
-            ) + &g.note(
-                "enqueue",
-                format!("(call $proxy_enqueue_shared_queue (i32.load (i32.const 44)) {item})"),
-            ) + &g.note(
-                "none",
-                format!("(call $proxy_enqueue_shared_queue (i32.const 9) {item})"),
-            )
-        })
-        .on("queue_ready", |g| {
-            let take =
-                "(call $proxy_dequeue_shared_queue (local.get $b) (i32.const 16) (i32.const 20))";
-            g.show("item", take) + &g.note("empty", take)
-        });
-    let mut gateway = Gateway::builder(&guest.compile())
-        .plugin(Plugin::new("p").vm_id("v"))
-        .start()
-        .unwrap();
-    gateway.request(0, Request::get("/"));
-    for line in [
-        "register=0",
-        "resolve=0",
-        "enqueue=0",
-        "none=1",
-        "item=item",
-        "empty=7",
-    ] {
-        assert_logged(&gateway, line);
-    }
-}
-
-#[test]
 fn foreign_function_answers_and_the_host_calls_back() {
     let kept: Arc<Mutex<Option<ForeignCaller>>> = Arc::default();
     let keep = Arc::clone(&kept);
@@ -208,43 +103,6 @@ fn foreign_function_answers_and_the_host_calls_back() {
     for line in ["context=1", "function=5", "size=4", "arguments=news"] {
         assert_logged(&gateway, line);
     }
-}
-
-#[test]
-fn log_level_is_what_the_builder_says() {
-    let guest = Guest::new().on("configure", |g| {
-        g.note("get", "(call $proxy_get_log_level (i32.const 40))")
-            + &g.note("level", "(i32.load (i32.const 40))")
-    });
-    let gateway = Gateway::builder(&guest.compile())
-        .log_level(LogLevel::Warn)
-        .start()
-        .unwrap();
-    assert_logged(&gateway, "level=3");
-}
-
-#[test]
-fn grpc_is_unimplemented_in_envoy() {
-    let guest = Guest::new().on("configure", |g| {
-        g.note("cancel", "(call $proxy_grpc_cancel (i32.const 1))")
-    });
-    assert_logged(&start(guest), "cancel=12");
-}
-
-#[test]
-fn addresses_beyond_the_memory_are_refused_not_fatal() {
-    let guest = Guest::new().on("configure", |g| {
-        g.note(
-            "read",
-            "(call $proxy_set_property (i32.const -8) (i32.const 64) (i32.const 0) (i32.const 0))",
-        ) + &g.note(
-            "write",
-            "(call $proxy_get_current_time_nanoseconds (i32.const -4))",
-        )
-    });
-    let gateway = start(guest);
-    assert_logged(&gateway, "read=6");
-    assert_logged(&gateway, "write=6");
 }
 
 #[test]
@@ -350,7 +208,7 @@ fn memory_size_is_the_vms() {
 
 #[test]
 fn a_filter_cannot_resume_itself_before_it_pauses() {
-    for profile in [vaultref_harness::Profile::Envoy, nginx()] {
+    for profile in [Profile::Envoy, nginx()] {
         let guest = Guest::new().returns("request_headers", 1, |g| {
             g.note("resume", crate::support::RESUME)
         });

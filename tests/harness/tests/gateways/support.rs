@@ -1,12 +1,13 @@
-//! Guests written where they are tested: a little WAT around what a test says,
-//! and a server that answers one connection after the other.
+//! Guests written where they are tested: a little WAT around what a test says.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use vaultref_harness::{Gateway, Headers, Module, NginxOptions, Profile};
+
+mod server;
+
+pub(crate) use server::{Trickle, serve};
 
 /// Long enough for any machine; nothing waits that long unless it fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -33,8 +34,9 @@ const CALLBACKS: [(&str, usize, Option<i32>); 16] = [
     ("queue_ready", 2, None),
 ];
 
-/// Imports: name, and how many parameters there are (all i32, result i32).
-const IMPORTS: [(&str, usize); 36] = [
+/// Imports: name, and how many parameters there are (all i32, result i32). Together with `proxy_log`,
+/// which every guest has, all functions of the ABI that the harness knows.
+pub(crate) const IMPORTS: [(&str, usize); 38] = [
     ("proxy_add_header_map_value", 5),
     ("proxy_call_foreign_function", 6),
     ("proxy_close_stream", 1),
@@ -47,6 +49,7 @@ const IMPORTS: [(&str, usize); 36] = [
     ("proxy_get_buffer_status", 3),
     ("proxy_get_current_time_nanoseconds", 1),
     ("proxy_get_header_map_pairs", 3),
+    ("proxy_get_header_map_size", 2),
     ("proxy_get_header_map_value", 5),
     ("proxy_get_log_level", 1),
     ("proxy_get_metric", 2),
@@ -68,6 +71,7 @@ const IMPORTS: [(&str, usize); 36] = [
     ("proxy_send_local_response", 8),
     ("proxy_set_buffer_bytes", 5),
     ("proxy_set_effective_context", 1),
+    ("proxy_set_header_map_pairs", 3),
     ("proxy_set_property", 4),
     ("proxy_set_shared_data", 5),
     ("proxy_set_tick_period_milliseconds", 1),
@@ -371,25 +375,4 @@ pub(crate) fn assert_logged(gateway: &Gateway, text: &str) {
         lines.iter().any(|line| line == text),
         "no line {text:?} in {lines:#?}"
     );
-}
-
-/// A server on loopback that answers each connection with the next of
-/// `answers`, after it has read a whole request, and then closes it.
-pub(crate) fn serve(answers: Vec<&'static [u8]>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        for answer in answers {
-            let Ok((mut socket, _)) = listener.accept() else {
-                return;
-            };
-            let mut request = Vec::new();
-            let mut byte = [0; 1];
-            while !request.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap_or(0) == 1 {
-                request.push(byte[0]);
-            }
-            let _ = socket.write_all(answer);
-        }
-    });
-    address
 }

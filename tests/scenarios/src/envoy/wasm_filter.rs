@@ -1,6 +1,5 @@
 //! A Wasm filter as Envoy's configuration names it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wa
 pub struct WasmFilter {
     module: PathBuf,
     configuration: Option<Value>,
-    environment: BTreeMap<String, String>,
+    host_env_keys: Vec<String>,
     failure_policy: String,
 }
 
@@ -25,7 +24,7 @@ impl WasmFilter {
         Self {
             module: module.into(),
             configuration: None,
-            environment: BTreeMap::new(),
+            host_env_keys: Vec::new(),
             failure_policy: "FAIL_RELOAD".to_owned(),
         }
     }
@@ -50,10 +49,11 @@ impl WasmFilter {
         self
     }
 
-    /// A variable in the module's environment.
+    /// A variable of Envoy's own environment (see [`Setup::env`](super::Setup::env)) that the module
+    /// gets to see. In the configuration, which Envoy's admin interface shows, stands the name alone.
     #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.insert(name.to_owned(), value.to_owned());
+    pub fn host_env(mut self, name: &str) -> Self {
+        self.host_env_keys.push(name.to_owned());
         self
     }
 
@@ -72,8 +72,8 @@ impl From<WasmFilter> for Value {
             "runtime": "envoy.wasm.runtime.v8",
             "code": { "local": { "filename": filter.module } },
         });
-        if !filter.environment.is_empty() {
-            vm["environment_variables"] = json!({ "key_values": filter.environment });
+        if !filter.host_env_keys.is_empty() {
+            vm["environment_variables"] = json!({ "host_env_keys": filter.host_env_keys });
         }
         let mut plugin = json!({
             "name": "vaultref",

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 use vaultref_harness::{
-    FailurePolicy, Gateway, GatewayBuilder, Module, NginxOptions, Outcome, Plugin, Profile,
-    StreamId, Upstream,
+    CalloutAnswer, FailurePolicy, Gateway, GatewayBuilder, Module, NginxOptions, Outcome, Plugin,
+    Profile, StreamId, Upstream,
 };
 
 use super::{Kind, Seen};
@@ -72,6 +73,16 @@ impl Harness {
         self.finish(stream)
     }
 
+    /// Sends a request to this worker and waits for what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing becomes of it.
+    pub fn send_to(&mut self, worker: usize, request: &Request) -> Result<Seen> {
+        let stream = self.gateway.request(worker, request.into());
+        self.finish(stream)
+    }
+
     /// Sends a request to the next worker and lets it go as far as it goes.
     pub fn begin(&mut self, request: &Request) -> StreamId {
         let worker = self.next;
@@ -123,6 +134,34 @@ impl Harness {
         self.gateway.release_answers();
     }
 
+    /// Answers every open call as the daemon does, in its place: not an instruction of the filter
+    /// then depends on time or on another process. `value` is the secret of a reference, if there is
+    /// one; it never changes.
+    ///
+    /// # Errors
+    ///
+    /// When a call asks what no filter of ours would.
+    pub fn answer_calls(&mut self, value: impl Fn(&str) -> Option<&'static str>) -> Result<()> {
+        // One at a time: a filter that traps takes the others along.
+        while let Some(call) = self.gateway.open_callouts().into_iter().next() {
+            let question: Value = serde_json::from_slice(&call.body)?;
+            let references = question["references"].as_array().context("references")?;
+            let known = question["known"].as_array().context("what is known")?;
+            let results: Vec<Value> = references
+                .iter()
+                .zip(known)
+                .map(|(reference, known)| {
+                    outcome(reference.as_str().and_then(&value), !known.is_null())
+                })
+                .collect();
+            let marker = [("x-vaultref-contract", "1")];
+            let body = json!({ "results": results }).to_string();
+            let answer = CalloutAnswer::response(200, marker, body);
+            self.gateway.answer(call.id, answer);
+        }
+        Ok(())
+    }
+
     /// Lets one tick come, and its callouts end.
     pub fn tick(&mut self) {
         self.gateway.advance(TICK);
@@ -139,6 +178,17 @@ impl Harness {
     #[must_use]
     pub fn log(&self) -> String {
         self.gateway.log_text()
+    }
+}
+
+fn outcome(value: Option<&str>, is_known: bool) -> Value {
+    let lifetime = json!({ "fresh_for": 300, "usable_for": 3600, "stale": false });
+    match value {
+        None => json!({ "failure": { "kind": "not-found", "retryable": false } }),
+        Some(_) if is_known => json!({ "unchanged": lifetime }),
+        Some(text) => json!({ "secret": {
+            "value": { "text": text }, "revision": "1", "lifetime": lifetime,
+        }}),
     }
 }
 

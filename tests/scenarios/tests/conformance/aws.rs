@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use anyhow::Result;
 use serde_json::{Value, json};
 use vaultref_scenarios::moto::{Keys, Moto, REGION};
+use vaultref_scenarios::upstream::Reply;
 
 use crate::kit::{Abilities, Config, Fixture, Server};
 
@@ -73,6 +74,19 @@ impl Fixture for SecretsManager {
         let mut config = config(&format!("https://{}", server.address), &keys);
         config.fields["ca_cert"] = json!(ca);
         Some(config)
+    }
+
+    fn good_answer(&self, name: &str, content: &[u8]) -> Option<Reply> {
+        let text = String::from_utf8_lossy(content);
+        let body = json!({
+            "ARN": format!("arn:aws:secretsmanager:{REGION}:123456789012:secret:{name}-AbCdEf"),
+            "Name": name,
+            "SecretString": text,
+            "VersionId": "11111111-1111-1111-1111-111111111111",
+            "VersionStages": ["AWSCURRENT"],
+        });
+        let reply = Reply::status(200).header("content-type", "application/x-amz-json-1.1");
+        Some(reply.body(body.to_string()))
     }
 
     fn put(&mut self, name: &str, content: &[u8]) -> Result<Option<u64>> {
@@ -182,3 +196,5 @@ fn get(config: &Config, rest: &str) -> Result<Vec<u8>, vaultref_contract::wire::
         Err(unresolved) => Err(unresolved.failure.kind),
     }
 }
+
+every_row!(secrets_manager: Ok(fixture()));

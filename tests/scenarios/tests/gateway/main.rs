@@ -3,9 +3,14 @@
 
 mod bad_input;
 mod closed;
+mod faults;
 mod host_function;
+mod kong;
+mod leaks;
 mod life;
+mod reconfigured;
 mod rules;
+mod traps;
 mod values;
 
 /// Makes a test of each scenario in each kind of gateway.
@@ -32,3 +37,22 @@ macro_rules! in_every_gateway {
     };
 }
 pub(crate) use in_every_gateway;
+
+/// Makes a test of each scenario in both profiles of the harness, for what only the harness can do.
+macro_rules! in_both_profiles {
+    ($($scenario:ident),+ $(,)?) => {
+        mod profile_envoy {
+            $(#[test]
+            fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(vaultref_scenarios::world::Kind::HarnessEnvoy)
+            })+
+        }
+        mod profile_nginx {
+            $(#[test]
+            fn $scenario() -> anyhow::Result<()> {
+                super::$scenario(vaultref_scenarios::world::Kind::HarnessNginx)
+            })+
+        }
+    };
+}
+pub(crate) use in_both_profiles;

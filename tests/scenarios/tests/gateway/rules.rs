@@ -27,9 +27,9 @@ fn three_rules(kind: Kind) -> Result<World> {
         rule(json!({ "path_prefix": "/admin" }), "admin"),
     ];
     Plan::new(kind, json!({ "rules": rules }))
-        .file("gold", "gold")
-        .file("v1", "v1")
-        .file("admin", "admin")
+        .file("gold", "key-of-gold")
+        .file("v1", "key-of-v1")
+        .file("admin", "key-of-admin")
         .start()
 }
 
@@ -37,21 +37,24 @@ fn the_first_rule_that_matches_is_used(kind: Kind) -> Result<()> {
     let mut world = three_rules(kind)?;
     let own = "Bearer mine";
     let table = [
-        (Request::get("/v1"), "Bearer v1"),
-        (Request::get("/v1/"), "Bearer v1"),
-        (Request::get("/v1/x/y"), "Bearer v1"),
-        (Request::get("/v1?x=/admin"), "Bearer v1"),
-        (Request::get("/v1/%7Ex;y=1/%20"), "Bearer v1"),
+        (Request::get("/v1"), "Bearer key-of-v1"),
+        (Request::get("/v1/"), "Bearer key-of-v1"),
+        (Request::get("/v1/x/y"), "Bearer key-of-v1"),
+        (Request::get("/v1?x=/admin"), "Bearer key-of-v1"),
+        (Request::get("/v1/%7Ex;y=1/%20"), "Bearer key-of-v1"),
         (
             Request::post("/v1/x", "body").header("x-tier", "gold"),
-            "Bearer gold",
+            "Bearer key-of-gold",
         ),
-        (Request::get("/v1/x").header("x-tier", "gold"), "Bearer v1"),
+        (
+            Request::get("/v1/x").header("x-tier", "gold"),
+            "Bearer key-of-v1",
+        ),
         (
             Request::post("/v1/x", "body").header("x-tier", "Gold"),
-            "Bearer v1",
+            "Bearer key-of-v1",
         ),
-        (Request::get("/admin/users"), "Bearer admin"),
+        (Request::get("/admin/users"), "Bearer key-of-admin"),
         (Request::get("/v10"), own),
         (Request::get("/v10/x"), own),
         (Request::get("/V1/x"), own),

@@ -87,18 +87,19 @@ fn keys_and_trailing_slashes_choose_within_an_object(kind: Kind) -> Result<()> {
         "x-folder": "{vault://files/app/plain/}",
         "x-decoded": "{vault://files/app%2Fplain}",
     });
-    let db = r#"{"user":"alice","pool":{"password":"deep"},"/flat":"flat","flat":"wrong"}"#;
+    let db =
+        r#"{"user":"alice","pool":{"password":"deep-one"},"/flat":"flat-one","flat":"wrong-one"}"#;
     let mut world = Plan::new(kind, json!({ "request": { "set": { "headers": set } } }))
         .file("app/db", db)
-        .file("app/plain", "text")
+        .file("app/plain", "plain-text")
         .start()?;
     let got = world.send(&Request::get("/"))?.upstream()?;
     assert_eq!(got.header("x-key").as_deref(), Some("alice"));
     assert_eq!(got.header("x-object").as_deref(), Some(db));
-    assert_eq!(got.header("x-pointer").as_deref(), Some("deep"));
-    assert_eq!(got.header("x-flat-wins").as_deref(), Some("flat"));
-    assert_eq!(got.header("x-folder").as_deref(), Some("text"));
-    assert_eq!(got.header("x-decoded").as_deref(), Some("text"));
+    assert_eq!(got.header("x-pointer").as_deref(), Some("deep-one"));
+    assert_eq!(got.header("x-flat-wins").as_deref(), Some("flat-one"));
+    assert_eq!(got.header("x-folder").as_deref(), Some("plain-text"));
+    assert_eq!(got.header("x-decoded").as_deref(), Some("plain-text"));
     Ok(())
 }
 
@@ -111,7 +112,7 @@ fn openbao_gives_keys_and_versions(kind: Kind) -> Result<()> {
         &json!({ "token": "new-token", "id": "7" }),
     )?;
     bao.mount_kv("first", 1)?;
-    bao.put_v1("first", "app/key", &json!({ "value": "kv1" }))?;
+    bao.put_v1("first", "app/key", &json!({ "value": "kv-one" }))?;
     let token = bao.create_reader("edge", &["secret/data", "first"])?;
     let set = json!({
         "authorization": "Bearer {vault://payments/stripe/token}",
@@ -126,13 +127,16 @@ fn openbao_gives_keys_and_versions(kind: Kind) -> Result<()> {
             "name": "hcv", "prefix": "first", "config": bao.vault_config("first", "v1", &token),
         }))
         .start()?;
+    for value in ["old-token", "new-token", "kv-one"] {
+        world.keep(value);
+    }
     let got = world.send(&Request::get("/"))?.upstream()?;
     assert_eq!(
         got.header("authorization").as_deref(),
         Some("Bearer new-token")
     );
     assert_eq!(got.header("x-old").as_deref(), Some("old-token"));
-    assert_eq!(got.header("x-first").as_deref(), Some("kv1"));
+    assert_eq!(got.header("x-first").as_deref(), Some("kv-one"));
     Ok(())
 }
 
@@ -282,7 +286,7 @@ fn all_six_verbs_do_what_request_transformer_does(kind: Kind) -> Result<()> {
         request["rename"] = json!({ "headers": { "x-old": "x-new" } });
     }
     let mut world = Plan::new(kind, json!({ "request": request }))
-        .file("v", "value")
+        .file("v", "v4lue")
         .start()?;
     let sent = Request::get("/")
         .header("x-add-there", "own")
@@ -295,13 +299,13 @@ fn all_six_verbs_do_what_request_transformer_does(kind: Kind) -> Result<()> {
     for _ in 0..3 {
         let got = world.send(&sent)?.upstream()?;
         let values = |name: &str| got.header_values(name);
-        assert_eq!(values("x-add"), ["value"]);
+        assert_eq!(values("x-add"), ["v4lue"]);
         assert_eq!(values("x-add-there"), ["own"]);
-        assert_eq!(values("x-append"), ["own", "value"]);
-        assert_eq!(values("x-append-none"), ["value"]);
-        assert_eq!(values("x-replace"), ["value"]);
+        assert_eq!(values("x-append"), ["own", "v4lue"]);
+        assert_eq!(values("x-append-none"), ["v4lue"]);
+        assert_eq!(values("x-replace"), ["v4lue"]);
         assert_eq!(values("x-replace-none"), [""; 0]);
-        assert_eq!(values("x-set"), ["value"]);
+        assert_eq!(values("x-set"), ["v4lue"]);
         if !kind.is_nginx() {
             assert_eq!(values("x-remove"), [""; 0]);
             assert_eq!(values("x-old"), [""; 0]);
@@ -325,7 +329,7 @@ fn a_bad_file_for_headers_is_never_sent(kind: Kind) -> Result<()> {
         .file("cr", "evil\rx-injected: 1")
         .file("lf", "evil\r\nx-injected: 1")
         .file("nul", "evil\0tail")
-        .file("fine", b"bytes \xff\xe9 and\ttab")
+        .file("fine", b"\xff\xe9 raw octets\tafter a tab")
         .start()?;
     for name in ["cr", "lf", "nul"] {
         for _ in 0..2 {
@@ -340,7 +344,6 @@ fn a_bad_file_for_headers_is_never_sent(kind: Kind) -> Result<()> {
         .iter()
         .find(|(name, _)| name == "x-secret")
         .map(|(_, value)| &value[..]);
-    assert_eq!(value, Some(&b"bytes \xff\xe9 and\ttab"[..]));
-    assert!(!world.log().contains("evil"), "a value was logged");
+    assert_eq!(value, Some(&b"\xff\xe9 raw octets\tafter a tab"[..]));
     Ok(())
 }
