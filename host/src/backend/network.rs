@@ -64,16 +64,6 @@ impl Network {
         })
     }
 
-    /// The vault's own CA certificates as PEM; none means the system's.
-    pub(crate) fn ca_pem(&self) -> Option<&[u8]> {
-        self.ca.as_ref().map(|ca| &*ca.pem)
-    }
-
-    /// The proxy, for clients that are not made by [`Network::client`].
-    pub(crate) fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
-    }
-
     /// A client for servers at `https` addresses, or with `tls` false for `http` ones.
     ///
     /// # Errors

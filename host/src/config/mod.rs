@@ -89,22 +89,6 @@ pub fn parse_again(
         });
         ConfigError::new(&place, "is not YAML, or has a name twice")
     })?;
-    read_again(document, environment, before)
-}
-
-/// Reads what the text of a file says.
-pub(crate) fn read(
-    document: serde_yaml_ng::Value,
-    environment: &Arc<Environment>,
-) -> Result<Config, ConfigError> {
-    read_again(document, environment, None)
-}
-
-fn read_again(
-    document: serde_yaml_ng::Value,
-    environment: &Arc<Environment>,
-    before: Option<&Vaults>,
-) -> Result<Config, ConfigError> {
     let context = vaults::Context {
         environment,
         before,

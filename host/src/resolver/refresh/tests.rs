@@ -108,7 +108,9 @@ async fn a_thousand_references_are_spread_over_the_day_and_nobody_waits_for_them
     }
     let mut per_minute = vec![0u32; minutes];
     for at in bed.backend.reads.lock().expect("whole").iter() {
-        if let Some(count) = per_minute.get_mut(at.as_secs() as usize / 60) {
+        if let Some(count) =
+            per_minute.get_mut(usize::try_from(at.as_secs() / 60).expect("a minute"))
+        {
             *count += 1;
         }
     }

@@ -204,6 +204,8 @@ impl Held {
     }
 }
 
+type Measure = fn(&Sample) -> u64;
+
 /// Compares the last quarter with the second one: by then all that is needed was needed once.
 fn flat(samples: &[Sample]) -> Result<()> {
     let quarter = samples.len() / 4;
@@ -212,8 +214,8 @@ fn flat(samples: &[Sample]) -> Result<()> {
     }
     let early = &samples[quarter..quarter * 2];
     let late = &samples[samples.len() - quarter..];
-    let most = |samples: &[Sample], of: fn(&Sample) -> u64| samples.iter().map(of).max();
-    let checks: [(&str, fn(&Sample) -> u64, u64); 4] = [
+    let most = |samples: &[Sample], of: Measure| samples.iter().map(of).max();
+    let checks: [(&str, Measure, u64); 4] = [
         ("the daemon's memory", |sample| sample.daemon.memory, SLACK),
         ("Envoy's memory", |sample| sample.envoy.memory, SLACK),
         (
