@@ -28,7 +28,7 @@ use vaultref_contract::Secret;
 use super::managed::Managed;
 use super::transport::{Asks, failed, options, refused};
 use crate::backend::network::Network;
-use crate::backend::session::{Login, Session};
+use crate::backend::session::{Login, Session, YOUNG};
 use crate::backend::{ReadError, ReadErrorKind};
 use crate::config::{ConfigError, Fields, Node};
 use crate::environment::Environment;
@@ -46,7 +46,14 @@ pub(super) struct Credential {
     source: Source,
     session: Session<SdkSecret>,
     /// The login whose token was given last.
-    given: Mutex<Option<Arc<Login<SdkSecret>>>>,
+    given: Mutex<Option<Given>>,
+}
+
+/// A login, and what its token is for.
+#[derive(Clone)]
+pub(super) struct Given {
+    login: Arc<Login<SdkSecret>>,
+    scope: String,
 }
 
 /// What proves who asks.
@@ -145,17 +152,23 @@ impl Credential {
         })
     }
 
-    /// The vault refused the token that was given last. Says whether it is worth asking once more.
-    pub(super) async fn forget(&self) -> bool {
-        let given = self
-            .given
+    /// The login whose token is shown to the vault now; none before the first.
+    pub(super) fn given(&self) -> Option<Given> {
+        self.given
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match given {
-            Some(login) => self.session.forget(&login).await,
-            None => false,
-        }
+            .clone()
+    }
+
+    /// The vault refused what was asked with this login. Says whether there is a newer one, with
+    /// which it is worth asking once more.
+    ///
+    /// # Errors
+    /// It would be worth it, but there is none.
+    pub(super) async fn renew(&self, refused: &Given) -> Result<bool, ReadError> {
+        let login = async || self.source.login(&[&refused.scope]).await;
+        let newer = self.session.replace(&refused.login, YOUNG, login).await?;
+        Ok(newer.is_some())
     }
 
     #[cfg(test)]
@@ -187,7 +200,11 @@ impl TokenCredential for Credential {
             .current(async |_| self.source.login(scopes).await);
         let login = login.await.map_err(refused)?;
         let token = login.token.clone();
-        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
+        let given = Given {
+            login,
+            scope: scopes.first().copied().unwrap_or_default().to_owned(),
+        };
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(given);
         // The SDK would keep a token that lasts. With one that is over it asks here each time, where
         // the session decides.
         Ok(AccessToken::new(token, OffsetDateTime::UNIX_EPOCH))

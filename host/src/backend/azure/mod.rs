@@ -30,7 +30,7 @@ use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 use futures::future::BoxFuture;
 use vaultref_contract::Secret;
 
-use self::credential::Credential;
+use self::credential::{Credential, Given};
 use self::transport::{Asks, failed, options};
 use super::network::{self, Network};
 use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
@@ -184,8 +184,9 @@ impl Backend for Secrets {
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let (name, version) = name_and_version(&object.path);
         Box::pin(async move {
+            let before = self.credential.given();
             let mut read = self.secret(name, version).await;
-            if self.is_worth_another(read.as_ref().err()).await {
+            if self.is_worth_another(before, read.as_ref().err()).await? {
                 read = self.secret(name, version).await;
             }
             read.map(|(value, _)| Reading::new(value))
@@ -194,10 +195,19 @@ impl Backend for Secrets {
 }
 
 impl Secrets {
-    /// Whether to ask once more with a new login: the token may be what the vault refused.
-    async fn is_worth_another(&self, error: Option<&ReadError>) -> bool {
-        let is_denied = error.is_some_and(|error| error.kind == ReadErrorKind::Denied);
-        is_denied && self.credential.forget().await
+    /// Whether to ask once more: the vault refused, and what it refused may be the token. (Which is
+    /// the one of before: somebody else may have a newer one by now.)
+    async fn is_worth_another(
+        &self,
+        before: Option<Given>,
+        error: Option<&ReadError>,
+    ) -> Result<bool, ReadError> {
+        match (before, error) {
+            (Some(before), Some(error)) if error.kind == ReadErrorKind::Denied => {
+                self.credential.renew(&before).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// A secret's value and content type.
@@ -231,8 +241,10 @@ impl Backend for Certificates {
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let (name, version) = name_and_version(&object.path);
         Box::pin(async move {
+            let before = self.secrets.credential.given();
             let mut read = self.certificate(name, version).await;
-            if self.secrets.is_worth_another(read.as_ref().err()).await {
+            let error = read.as_ref().err();
+            if self.secrets.is_worth_another(before, error).await? {
                 read = self.certificate(name, version).await;
             }
             let (certificate, value, content_type) = read?;

@@ -272,6 +272,27 @@ fn a_token_that_is_not_taken_any_more_leads_to_a_new_login() -> Result<()> {
     })
 }
 
+#[test]
+fn many_reads_with_a_revoked_token_share_the_next_one() -> Result<()> {
+    run("revoked-for-many", |bench| {
+        let names: Vec<_> = (0..40).map(|n| format!("revoked-for-many-{n}")).collect();
+        for name in &names {
+            bench.fixture.put(name, name.as_bytes())?;
+        }
+        let references: Vec<_> = names.iter().map(|name| reference(name)).collect();
+        let vault = bench.fixture.vault();
+        let asking = bench.resolver()?;
+        asking.get(&references[0])?.is(&names[0])?;
+        vault.revoke_tokens();
+        ttl_passes(&asking);
+        for (got, name) in asking.get_all(&references[1..])?.iter().zip(&names[1..]) {
+            got.is(name)?;
+        }
+        ensure!(vault.logins().len() == 2, "{:?}", vault.logins());
+        Ok(Verdict::Shown)
+    })
+}
+
 /// The variables that Microsoft's libraries look for in the process.
 const POISON: [(&str, &str); 10] = [
     ("AZURE_AUTHORITY_HOST", "https://poison.invalid"),
