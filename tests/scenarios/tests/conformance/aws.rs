@@ -1,22 +1,23 @@
 //! `aws`: moto, with a user who may read all secrets but those that are forbidden.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use vaultref_scenarios::moto::{Keys, Moto, REGION};
+use vaultref_scenarios::moto::{ACCOUNT, Keys, Moto, REGION};
 use vaultref_scenarios::upstream::Reply;
 
-use crate::kit::{Abilities, Config, Fixture, Server};
+use crate::kit::{Abilities, Config, Fixture, Server, Shared};
 
-/// The vault of a fixture, of which several may share the server.
-pub fn fixture() -> SecretsManager {
+static SERVER: Shared<Moto> = Shared::new();
+
+fn fixture() -> SecretsManager {
     SecretsManager::default()
 }
 
 #[derive(Default)]
-pub struct SecretsManager {
+struct SecretsManager {
     vault: OnceLock<Vault>,
     forbidden: Vec<String>,
 }
@@ -32,7 +33,7 @@ impl SecretsManager {
         if let Some(vault) = self.vault.get() {
             return Ok(vault);
         }
-        let moto = server()?;
+        let moto = SERVER.get(Moto::start)?;
         static USERS: AtomicUsize = AtomicUsize::new(0);
         let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
         let keys = moto.create_user(&user, &all_but(&[]))?;
@@ -79,7 +80,7 @@ impl Fixture for SecretsManager {
     fn good_answer(&self, name: &str, content: &[u8]) -> Option<Reply> {
         let text = String::from_utf8_lossy(content);
         let body = json!({
-            "ARN": format!("arn:aws:secretsmanager:{REGION}:123456789012:secret:{name}-AbCdEf"),
+            "ARN": format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf"),
             "Name": name,
             "SecretString": text,
             "VersionId": "11111111-1111-1111-1111-111111111111",
@@ -138,63 +139,4 @@ fn all_but(forbidden: &[String]) -> Value {
     Value::Array(statements)
 }
 
-/// The server that fixtures share while there are any.
-fn server() -> Result<Arc<Moto>> {
-    static RUNNING: Mutex<Weak<Moto>> = Mutex::new(Weak::new());
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(moto) = running.upgrade() {
-        return Ok(moto);
-    }
-    let moto = Arc::new(Moto::start()?);
-    *running = Arc::downgrade(&moto);
-    Ok(moto)
-}
-
-/// Until there are rows for all backends, what they stand on.
-#[test]
-fn the_fixture_does_what_it_is_told() -> Result<()> {
-    use vaultref_contract::wire::FailureKind::{Denied, NotFound, Unavailable};
-
-    let mut vault = fixture();
-    vault.put("a/b", b"one")?;
-    assert_eq!(get(&vault.config(), "a/b/"), Ok(b"one".to_vec()));
-    vault.put("a/b", b"\xff")?;
-    assert_eq!(get(&vault.config(), "a/b/"), Ok(b"\xff".to_vec()));
-    assert_eq!(get(&vault.config(), "a/b/#2"), Ok(b"one".to_vec()));
-    vault.delete("a/b")?;
-    assert_eq!(get(&vault.config(), "a/b/"), Err(NotFound));
-    assert!(vault.forbid("theirs")?);
-    vault.put("ours", b"two")?;
-    assert_eq!(get(&vault.config(), "theirs"), Err(Denied));
-    assert_eq!(get(&vault.config(), "ours"), Ok(b"two".to_vec()));
-    let nobody = Server {
-        address: vaultref_scenarios::ports::free()?,
-        ca: None,
-    };
-    let nobody = vault.config_at(&nobody).expect("it asks a server");
-    assert_eq!(get(&nobody, "ours"), Err(Unavailable));
-    Ok(())
-}
-
-fn get(config: &Config, rest: &str) -> Result<Vec<u8>, vaultref_contract::wire::FailureKind> {
-    use vaultref_host::resolver::{MAX_WAIT, Resolver};
-    use vaultref_host::{config::parse, environment::Environment, policy::Access};
-
-    let variables = config.environment.iter();
-    let variables = variables.map(|(name, value)| (name.into(), value.into()));
-    let document = json!({ "vaults": [{ "name": "aws", "config": config.fields }] });
-    let parsed = parse(
-        &document.to_string(),
-        &Arc::new(Environment::new(variables)),
-    );
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let vaults = parsed.expect("a configuration").vaults;
-    let resolver = Resolver::new(vaults, 1, runtime.handle().clone());
-    let reference = format!("{{vault://aws/{rest}}}");
-    match runtime.block_on(resolver.value(&Access::All, &reference, MAX_WAIT)) {
-        Ok(value) => Ok(value.value.secret().expose().to_vec()),
-        Err(unresolved) => Err(unresolved.failure.kind),
-    }
-}
-
-every_row!(secrets_manager: Ok(fixture()));
+every_row!(moto: Ok(fixture()));
