@@ -250,9 +250,7 @@ fn what_fails_stops_the_start_and_is_told_in_one_report() {
 #[test]
 fn a_vault_that_is_away_is_code_5() {
     let place = Place::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
+    let port = support::closed_port();
     let yaml = format!("vaults: [{{name: hcv, config: {{token: {VALUE}, port: {port}}}}}]");
     place.put("vaultref.yaml", yaml);
     let mut command = exec(&place, &[], &["true"]);

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Stands in every place where a value can stand, and must not be seen in any other.
@@ -66,6 +68,50 @@ impl Place {
     pub(crate) fn run(&self, arguments: &[&str]) -> Told {
         Told::of(&self.command().args(arguments).output().expect("started"))
     }
+
+    /// Runs `check` and gives the exit code and the lines, which hide all values. The log is off, so that what
+    /// remains is the report.
+    pub(crate) fn check(&self, arguments: &[&str]) -> (i32, Vec<String>) {
+        let mut command = self.command();
+        command.env_remove("RUST_LOG").env_remove("VAULTREF_LOG");
+        let output = command
+            .arg("check")
+            .args(arguments)
+            .output()
+            .expect("started");
+        let told = Told::of(&output);
+        told.hides_values();
+        assert_eq!(told.err, "", "the report is all there is");
+        (told.code, told.out.lines().map(str::to_owned).collect())
+    }
+
+    /// The findings of `check` as JSON.
+    pub(crate) fn findings(&self, arguments: &[&str]) -> (i32, Vec<Value>) {
+        let (code, lines) = self.check(&[arguments, &["--json"]].concat());
+        let report: Value = serde_json::from_str(&lines.concat()).expect("JSON");
+        let findings = report["findings"].as_array().expect("a list").clone();
+        let faults = findings
+            .iter()
+            .filter(|finding| finding["verdict"] == "fault");
+        assert_eq!(report["summary"]["faults"], faults.count());
+        (code, findings)
+    }
+
+    /// Line and column of a text that stands in a file once.
+    pub(crate) fn place_of(&self, file: &str, needle: &str) -> (u64, u64) {
+        let text = fs::read_to_string(self.path().join(file)).expect("read");
+        assert_eq!(text.matches(needle).count(), 1, "{needle} in {file}");
+        let (before, _) = text.split_once(needle).expect("there");
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().expect("a line").chars().count() + 1;
+        (line as u64, column as u64)
+    }
+}
+
+/// A port on which nobody listens.
+pub(crate) fn closed_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("its address").port()
 }
 
 /// What a process said.
