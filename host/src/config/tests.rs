@@ -205,7 +205,7 @@ fn errors_name_the_place_and_no_value() {
         ),
         (
             "vaults: [{name: hcv, config: {host: x}}]",
-            "vaults[0].config: auth_method token needs the field 'token'",
+            "vaults[0].config: the field 'token' is missing",
         ),
         ("listen: [tcp://0.0.0.0:1]", "listen[0]: is no loopback"),
         ("listen: [tcp://10.0.0.1:1]", "listen[0]: is no loopback"),
