@@ -55,3 +55,13 @@ fn runtime() -> tokio::runtime::Runtime {
         .build()
         .expect("a runtime")
 }
+
+/// What a backend means that knows its objects by resource and version alone.
+pub(crate) fn plain_object(asked: &super::Asked<'_>) -> super::Object {
+    super::Object {
+        scope: String::new(),
+        path: asked.resource.to_owned(),
+        version: asked.version,
+        alias: None,
+    }
+}

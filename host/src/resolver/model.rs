@@ -19,6 +19,7 @@ use vaultref_contract::Secret;
 use vaultref_contract::wire::{FailureKind, Outcome, ResolveRequest};
 
 use super::{Flush, Resolver};
+use crate::backend::kit::plain_object;
 use crate::backend::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
 use crate::vault::{Settings, Vault, Vaults};
@@ -142,12 +143,7 @@ impl Backend for Place {
     }
 
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
-        Ok(Object {
-            scope: String::new(),
-            path: asked.resource.to_owned(),
-            version: None,
-            alias: None,
-        })
+        Ok(plain_object(asked))
     }
 
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {

@@ -12,6 +12,7 @@ use vaultref_contract::Secret;
 use vaultref_contract::wire::{FailureKind, Outcome, ResolveRequest, Revision};
 
 use super::Resolver;
+use crate::backend::kit::plain_object;
 use crate::backend::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
 use crate::vault::{Settings, Vault, Vaults};
@@ -51,12 +52,7 @@ impl Backend for Scripted {
     }
 
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
-        Ok(Object {
-            scope: String::new(),
-            path: asked.resource.to_owned(),
-            version: asked.version,
-            alias: None,
-        })
+        Ok(plain_object(asked))
     }
 
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {

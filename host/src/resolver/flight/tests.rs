@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use vaultref_contract::Secret;
 use vaultref_contract::wire::{Outcome, ResolveRequest};
 
+use crate::backend::kit::plain_object;
 use crate::backend::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
 use crate::resolver::Resolver;
@@ -59,12 +60,7 @@ impl Backend for Shared {
     }
 
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
-        Ok(Object {
-            scope: String::new(),
-            path: asked.resource.to_owned(),
-            version: asked.version,
-            alias: None,
-        })
+        Ok(plain_object(asked))
     }
 
     fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, advance, sleep};
 use vaultref_contract::Secret;
 use vaultref_contract::wire::{Outcome, ResolveRequest};
 
+use crate::backend::kit::plain_object;
 use crate::backend::{Asked, Backend, Kind, Object, ReadError, Reading};
 use crate::policy::Access;
 use crate::resolver::Resolver;
@@ -29,12 +30,7 @@ impl Backend for Shared {
     }
 
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
-        Ok(Object {
-            scope: String::new(),
-            path: asked.resource.to_owned(),
-            version: None,
-            alias: None,
-        })
+        Ok(plain_object(asked))
     }
 
     fn read<'a>(&'a self, _: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {
