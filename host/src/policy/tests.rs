@@ -159,6 +159,23 @@ fn a_deny_holds_against_every_spelling_and_every_vault_of_the_backend() {
     ]);
 }
 
+#[cfg(all(feature = "aws", feature = "conjur", feature = "gcp"))]
+#[test]
+fn secrets_of_the_clouds_are_texts_and_those_of_aws_are_made_of_keys() {
+    let vaults = "{name: gcp, config: {project_id: my-project}}, \
+        {name: conjur, config: {endpoint_url: 'http://localhost', account: a, login: l, api_key: k}}, \
+        {name: aws, config: {region: eu-west-1}}";
+    for (vault, whole) in [("gcp", true), ("conjur", true), ("aws", false)] {
+        let rules = Rules::new(vaults, &format!("{vault}/*"), &format!("{vault}/*secret*"));
+        rules.check(&[
+            (&format!("{{vault://{vault}/token/}}"), whole),
+            (&format!("{{vault://{vault}/my-secret/}}"), false),
+            (&format!("{{vault://{vault}/token/secret}}"), false),
+            (&format!("{{vault://{vault}/token/other}}"), true),
+        ]);
+    }
+}
+
 /// Where objects are texts, a star is no key: else one pattern that begins with it would deny every
 /// text as a whole.
 #[test]

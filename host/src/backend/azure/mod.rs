@@ -177,6 +177,10 @@ impl Backend for Secrets {
         Cow::Borrowed(&self.scope)
     }
 
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
+
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
         object(&self.scope, asked)
     }

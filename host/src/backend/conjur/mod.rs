@@ -97,6 +97,10 @@ impl Backend for Conjur {
         Cow::Borrowed(&self.scope)
     }
 
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
+
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
         if !is_id(asked.resource) {
             return Err(ReadError::new(

@@ -113,6 +113,10 @@ impl Backend for Manager {
         Cow::Borrowed(&self.parent)
     }
 
+    fn objects_are_texts(&self) -> bool {
+        true
+    }
+
     fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
         let name = asked.resource;
         let is_name = (1..=255).contains(&name.len())
