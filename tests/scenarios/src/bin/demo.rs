@@ -110,8 +110,12 @@ impl Stage {
         let took = start.elapsed();
         let got = seen.upstream()?;
         show_got(&got);
+        let seen_by = match &bao {
+            Some(_) => "ttl 1 s",
+            None => "the daemon is told of changed files",
+        };
         println!(
-            "   {:.1} s after the change (ttl 1 s, and the filter asks each second)\n",
+            "   {:.1} s after the change ({seen_by}, and the filter asks each second)\n",
             took.as_secs_f32()
         );
 
