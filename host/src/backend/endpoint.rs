@@ -49,20 +49,25 @@ impl Endpoint {
         self.url.scheme() == "https"
     }
 
-    /// A name for the place that is the same however the address is written; this machine has one
-    /// name.
+    /// A name for the place that is the same however the address is written.
     pub(crate) fn place(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        let host = host.trim_end_matches('.');
-        let is_here = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
-        format!(
-            "{}://{}:{}{}",
-            self.url.scheme(),
-            if is_here { "localhost" } else { host },
-            self.url.port_or_known_default().unwrap_or_default(),
-            self.url.path().trim_end_matches('/')
-        )
+        place(&self.url)
     }
+}
+
+/// A name for the place of an address that is the same however it is written. This machine has one
+/// name, so that a `deny` holds whichever of its names a vault uses.
+pub(crate) fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_end_matches('.');
+    let is_here = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
+    format!(
+        "{}://{}:{}{}",
+        url.scheme(),
+        if is_here { "localhost" } else { host },
+        url.port_or_known_default().unwrap_or_default(),
+        url.path().trim_end_matches('/')
+    )
 }
 
 /// Without a slash at its end.

@@ -24,7 +24,7 @@ mod aws;
 mod azure;
 #[cfg(feature = "conjur")]
 mod conjur;
-#[cfg(any(feature = "conjur", feature = "gcp"))]
+#[cfg(any(feature = "conjur", feature = "gcp", feature = "hcv"))]
 pub(crate) mod endpoint;
 #[cfg(feature = "env")]
 mod env;

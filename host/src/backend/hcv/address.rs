@@ -52,16 +52,6 @@ pub(super) fn address(fields: &mut Fields) -> Result<Url, ConfigError> {
     }
 }
 
-/// Scheme, host and port with one name for this machine, so that a `deny` holds whichever of its
-/// names a vault uses.
-pub(super) fn one_name(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    let is_here = host == "localhost" || host == "[::1]" || host.starts_with("127.");
-    let host = if is_here { "localhost" } else { host };
-    let port = url.port_or_known_default().unwrap_or_default();
-    format!("{}://{host}:{port}", url.scheme())
-}
-
 /// A mount or a namespace: names between slashes, of which those at the ends mean nothing.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use super::endpoint;
 use super::network::{self, Network};
 use super::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading, Spelling, USUAL_TTL};
 use crate::config::{ConfigError, Fields};
@@ -20,7 +21,7 @@ mod login;
 mod server;
 mod tokens;
 
-use address::{is_path, one_name, segments};
+use address::{is_path, segments};
 use login::{Outside, Surroundings};
 use server::{Call, Failure, Server, WHO};
 use tokens::{Ticket, Tokens};
@@ -80,7 +81,7 @@ impl Engine {
         let http = network.client(tls)?;
         let data = if version == Version::V2 { "data/" } else { "" };
         let within = namespace.iter().map(|namespace| format!("{namespace}/"));
-        let place = one_name(&url);
+        let place = endpoint::place(&url);
         let scope = format!("{place}/v1/{}{mount}/{data}", within.collect::<String>());
         let around = Surroundings {
             tls,
