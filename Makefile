@@ -78,7 +78,7 @@ lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	$(CARGO) fmt --manifest-path tests/guests/Cargo.toml --all --check
 	printf '\n==> lint: clippy\n'
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
-	$(CARGO) clippy $(LOCKED) --package vaultref-module --target wasm32-wasip1 -- -D warnings
+	$(CARGO) clippy $(LOCKED) --package vaultref-abi --package vaultref-module --target wasm32-wasip1 -- -D warnings
 	$(CARGO) clippy $(LOCKED) --package vaultref-module --target wasm32-wasip1 --no-default-features -- -D warnings
 	$(CARGO) clippy $(LOCKED) $(GUESTS) --target wasm32-wasip1 -- -D warnings
 	printf '\n==> lint: dependencies\n'

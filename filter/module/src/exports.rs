@@ -2,9 +2,9 @@
 
 use std::alloc::Layout;
 
+use vaultref_abi::Abi;
 use vaultref_filter::{Action, Host as _};
 
-use crate::abi::Abi;
 use crate::with_vm;
 
 pub(crate) const CONTINUE: u32 = 0;
@@ -30,9 +30,13 @@ pub(crate) extern "C" fn proxy_abi_version_0_2_1() {}
 /// Gives the gateway memory for what it hands over; null if there is none.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
-    let Ok(layout) = Layout::array::<u8>(size.max(1)) else {
+    let Ok(layout) = Layout::array::<u8>(size) else {
         return std::ptr::null_mut();
     };
+    if size == 0 {
+        // There is nothing to give, and nothing to be taken back.
+        return std::ptr::dangling_mut();
+    }
     // SAFETY: the layout's size is not zero.
     unsafe { std::alloc::alloc(layout) }
 }

@@ -6,16 +6,14 @@
 
 #![cfg(target_family = "wasm")]
 
-mod abi;
 #[cfg(feature = "every-gateway")]
 mod every_gateway;
 mod exports;
 
 use std::cell::RefCell;
 
+use vaultref_abi::Abi;
 use vaultref_filter::Vm;
-
-use crate::abi::Abi;
 
 thread_local! {
     // A module instance has one thread.

@@ -1,8 +1,14 @@
-//! Proxy-Wasm ABI 0.2.1: the functions of the gateway that this filter uses, and no others, since a
+//! Proxy-Wasm ABI 0.2.1: the functions of the gateway that our filters use, and no others, since a
 //! gateway that lacks one of them does not load the module at all.
 //!
-//! The only file with foreign functions. It turns every status into data, whatever its number, and
-//! reads nothing as UTF-8.
+//! The only crate with foreign functions, for the module and for filters of other people alike. It
+//! turns every status into data, whatever its number, reads nothing as UTF-8, and exports nothing.
+//!
+//! It takes over the memory in which a gateway hands something over. That is right where
+//! `proxy_on_memory_allocate` takes exactly as many bytes as are asked for from Rust's global
+//! allocator, and for none of them nothing, as our module does and as the SDK `proxy-wasm` does.
+
+#![cfg(target_family = "wasm")]
 
 use std::ptr::{null, null_mut};
 
@@ -97,7 +103,8 @@ const REQUEST_STREAM: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
 
 /// The gateway.
-pub(crate) struct Abi;
+#[derive(Clone, Copy, Debug)]
+pub struct Abi;
 
 // SAFETY, for every call below: pointers and lengths that go out belong to slices that live until
 // the call returns, and the gateway only reads them; pointers that come in point to locals of the
@@ -310,10 +317,10 @@ fn given(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Option<Ve
     if data.is_null() {
         return Ok(None);
     }
+    if size == 0 {
+        return Ok(Some(Vec::new()));
+    }
     // SAFETY: the ABI says that what a gateway gives back was allocated by
-    // `proxy_on_memory_allocate` for exactly this size, and is ours now. An allocation has one byte
-    // at least.
-    let mut bytes = unsafe { Vec::from_raw_parts(data, size, size.max(1)) };
-    bytes.truncate(size);
-    Ok(Some(bytes))
+    // `proxy_on_memory_allocate` for exactly this size, and is ours now.
+    Ok(Some(unsafe { Vec::from_raw_parts(data, size, size) }))
 }
