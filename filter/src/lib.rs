@@ -19,6 +19,7 @@
     clippy::unwrap_used
 )]
 
+mod body;
 mod check;
 mod compile;
 mod config;

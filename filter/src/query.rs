@@ -51,6 +51,24 @@ pub(crate) fn rewrite<'a>(
             path.get(mark.saturating_add(1)..).unwrap_or_default(),
         ),
     };
+    rewrite_pairs(Some(path), query, writes, &value)
+}
+
+/// Applies the writes to a form, deciding on what the client sent.
+pub(crate) fn rewrite_form<'a>(
+    form: &[u8],
+    writes: &[QueryWrite],
+    value: impl Fn(usize) -> Parameter<'a>,
+) -> Vec<u8> {
+    rewrite_pairs(None, form, writes, &value)
+}
+
+fn rewrite_pairs<'a>(
+    path: Option<&[u8]>,
+    query: &[u8],
+    writes: &[QueryWrite],
+    value: &dyn Fn(usize) -> Parameter<'a>,
+) -> Vec<u8> {
     let pieces = || {
         query
             .split(|byte| *byte == b'&')
@@ -131,9 +149,18 @@ pub(crate) fn rewrite<'a>(
 }
 
 /// A parameter's name as it is written, and what follows it.
-fn split_name(piece: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_name(piece: &[u8]) -> (&[u8], &[u8]) {
     let end = piece.iter().position(|byte| *byte == b'=');
     piece.split_at(end.unwrap_or(piece.len()).min(piece.len()))
+}
+
+/// The text of a field of a form.
+pub(crate) fn decode(written: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = written
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
+    decoded(&spaced)
 }
 
 /// Undoes [`encode`].
@@ -155,24 +182,27 @@ fn decoded(written: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A path to which parameters are appended.
+/// A path, or nothing, to which parameters are appended.
 struct Query {
     bytes: Vec<u8>,
-    empty: bool,
+    /// What stands before the next parameter.
+    separator: Option<u8>,
 }
 
 impl Query {
-    fn new(path: &[u8], expected: usize) -> Self {
+    fn new(path: Option<&[u8]>, expected: usize) -> Self {
         // All of it at once: a buffer that grows leaves pieces of a secret behind.
-        let room = path.len().saturating_add(expected).saturating_add(256);
+        let length = path.map_or(0, <[u8]>::len);
+        let room = length.saturating_add(expected).saturating_add(256);
         let mut bytes = Vec::with_capacity(room);
-        bytes.extend_from_slice(path);
-        Self { bytes, empty: true }
+        bytes.extend_from_slice(path.unwrap_or_default());
+        let separator = path.map(|_| b'?');
+        Self { bytes, separator }
     }
 
     fn push(&mut self, pieces: &[&[u8]]) {
-        self.bytes.push(if self.empty { b'?' } else { b'&' });
-        self.empty = false;
+        self.bytes.extend(self.separator);
+        self.separator = Some(b'&');
         for piece in pieces {
             self.bytes.extend_from_slice(piece);
         }
@@ -180,7 +210,7 @@ impl Query {
 }
 
 /// Whether a name of a query string, as it stands there, is this name.
-fn is_name(written: &[u8], name: &str) -> bool {
+pub(crate) fn is_name(written: &[u8], name: &str) -> bool {
     let mut rest = written;
     let mut wanted = name.bytes();
     while let Some((&byte, tail)) = rest.split_first() {
