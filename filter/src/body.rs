@@ -10,6 +10,7 @@ pub(crate) mod json;
 pub(crate) mod media;
 pub(crate) mod pointer;
 mod scan;
+pub(crate) mod text;
 
 /// Why a body cannot be edited. Says nothing of what stands in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,14 @@ pub(crate) struct Compiled {
     pub(crate) matched_headers: Vec<String>,
 }
 
+impl Compiled {
+    /// The place of something that only a module with every callback can do.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn needs_every_callback(&self) -> Option<String> {
+        None
+    }
+}
+
 /// One distinct reference.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {

@@ -60,6 +60,16 @@ pub enum Level {
     Error = 4,
 }
 
+/// Which callbacks a module exports: what it can do hangs on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callbacks {
+    /// All that the logic has a method for.
+    Every,
+    /// Those that headers and query strings need. Envoy makes each request pay for every callback
+    /// there is.
+    Headers,
+}
+
 /// A header's name and value as the host holds them.
 pub type HeaderPair = (Vec<u8>, Vec<u8>);
 
@@ -95,6 +105,14 @@ pub trait Host {
 
     /// Removes a request header. In nginx this does not reach the upstream.
     fn remove_request_header(&self, name: &str) -> Result<(), Status>;
+
+    /// The request's body, of which the host said that it has `size` bytes. Only while the body is
+    /// handed over; in Envoy also later, while it is held.
+    fn request_body(&self, size: usize) -> Result<Vec<u8>, Status>;
+
+    /// Puts another body in the place of the one of `size` bytes. Anywhere but in the callback of the
+    /// body this traps in nginx.
+    fn set_request_body(&self, size: usize, body: &[u8]) -> Result<(), Status>;
 
     /// A property, addressed by its path.
     fn property(&self, path: &[&str]) -> Result<Vec<u8>, Status>;

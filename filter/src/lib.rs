@@ -19,6 +19,7 @@
     clippy::unwrap_used
 )]
 
+#[allow(dead_code)] // of what follows
 mod body;
 mod check;
 mod compile;
@@ -41,6 +42,6 @@ mod testing;
 pub use check::check;
 pub use compile::Kind;
 pub use config::{Config, ConfigError};
-pub use host::{HeaderPair, Host, Level, Status};
+pub use host::{Callbacks, HeaderPair, Host, Level, Status};
 pub use pairs::{decode_pairs, encode_pairs};
 pub use vm::{Action, Vm};

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use crate::{Action, Vm};
+use crate::{Action, Callbacks, Vm};
 
 mod host;
 mod replies;
@@ -28,7 +28,7 @@ impl Gateway {
         let host = Rc::new(FakeHost::default());
         host.now.set(1_700_000_000_000_000_000);
         Self {
-            vm: Vm::new(Rc::clone(&host)),
+            vm: Vm::new(Rc::clone(&host), Callbacks::Every),
             host,
             next_context: 100,
         }

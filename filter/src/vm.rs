@@ -15,7 +15,7 @@ use crate::resolver::{Answer, Poller};
 use crate::slot::State;
 use crate::table::EntryId;
 use crate::waiting::{Streams, Waiting};
-use crate::{Host, Level, Status};
+use crate::{Callbacks, Host, Level, Status};
 
 mod choose;
 mod clock;
@@ -42,6 +42,7 @@ pub enum Action {
 /// One VM instance.
 pub struct Vm<H> {
     host: H,
+    callbacks: Callbacks,
     kind: Kind,
     /// The root whose ticks all work is done in; in Envoy each has its own.
     ticking: Option<u32>,
@@ -72,10 +73,11 @@ impl From<Status> for Refusal {
 }
 
 impl<H: Host> Vm<H> {
-    /// A VM without any configuration.
-    pub const fn new(host: H) -> Self {
+    /// A VM without any configuration, in a module with these callbacks.
+    pub const fn new(host: H, callbacks: Callbacks) -> Self {
         Self {
             host,
+            callbacks,
             kind: Kind::Nginx,
             ticking: None,
             clock: Clock::new(),
@@ -245,7 +247,14 @@ impl<H: Host> Vm<H> {
                 ConfigError::new("", format!("the gateway does not hand it over: {status}"))
             })?,
         };
-        compile::compile(Config::parse(&bytes)?, self.kind, &self.host)
+        let compiled = compile::compile(Config::parse(&bytes)?, self.kind, &self.host)?;
+        match (self.callbacks, compiled.needs_every_callback()) {
+            (Callbacks::Headers, Some(place)) => {
+                let message = "this file of the filter has no callback for it: use vaultref.wasm";
+                Err(ConfigError::new(place, message))
+            }
+            _ => Ok(compiled),
+        }
     }
 
     fn advance(&mut self) {

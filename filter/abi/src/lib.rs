@@ -85,6 +85,13 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_set_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_property(
         path: *const u8,
@@ -95,6 +102,7 @@ unsafe extern "C" {
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 }
 
+const REQUEST_BODY: u32 = 0;
 const REQUEST_HEADERS: u32 = 0;
 const CALLOUT_HEADERS: u32 = 6;
 const CALLOUT_BODY: u32 = 4;
@@ -182,6 +190,17 @@ impl Host for Abi {
             Err(Status::NotFound) => Ok(()),
             other => other,
         }
+    }
+
+    fn request_body(&self, size: usize) -> Result<Vec<u8>, Status> {
+        buffer(REQUEST_BODY, size)
+    }
+
+    fn set_request_body(&self, size: usize, body: &[u8]) -> Result<(), Status> {
+        // nginx takes no more bytes than the length says, Envoy nothing but all of them.
+        let length = size.max(body.len());
+        // SAFETY: see above.
+        done(unsafe { proxy_set_buffer_bytes(REQUEST_BODY, 0, length, body.as_ptr(), body.len()) })
     }
 
     fn property(&self, path: &[&str]) -> Result<Vec<u8>, Status> {

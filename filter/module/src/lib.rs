@@ -13,11 +13,17 @@ mod exports;
 use std::cell::RefCell;
 
 use vaultref_abi::Abi;
-use vaultref_filter::Vm;
+use vaultref_filter::{Callbacks, Vm};
+
+const CALLBACKS: Callbacks = if cfg!(feature = "every-gateway") {
+    Callbacks::Every
+} else {
+    Callbacks::Headers
+};
 
 thread_local! {
     // A module instance has one thread.
-    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(Abi)) };
+    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(Abi, CALLBACKS)) };
 }
 
 /// Runs a callback on the VM's state; none if the gateway calls while another callback is under way.

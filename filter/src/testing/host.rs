@@ -21,6 +21,8 @@ pub(crate) struct FakeHost {
     pub(crate) count: Cell<usize>,
     pub(crate) logs: RefCell<Vec<String>>,
     pub(crate) headers: RefCell<Vec<HeaderPair>>,
+    /// What is held of the request's body.
+    pub(crate) body: RefCell<Vec<u8>>,
     pub(crate) properties: RefCell<BTreeMap<String, Vec<u8>>>,
     pub(crate) environment: RefCell<BTreeMap<String, String>>,
     pub(crate) configuration: RefCell<Vec<u8>>,
@@ -137,6 +139,21 @@ impl Host for Rc<FakeHost> {
         self.act("remove_request_header", format!("remove {name}"))?;
         let mut headers = self.headers.borrow_mut();
         headers.retain(|pair| !pair.0.eq_ignore_ascii_case(name.as_bytes()));
+        Ok(())
+    }
+
+    fn request_body(&self, size: usize) -> Result<Vec<u8>, Status> {
+        self.count.set(self.count.get() + 1);
+        self.look("request_body")?;
+        let body = self.body.borrow();
+        Ok(body[..size.min(body.len())].to_vec())
+    }
+
+    fn set_request_body(&self, size: usize, body: &[u8]) -> Result<(), Status> {
+        self.act("set_request_body", format!("body {}", text(body)))?;
+        let mut held = self.body.borrow_mut();
+        assert_eq!(size, held.len(), "would leave a part of the old one");
+        *held = body.to_vec();
         Ok(())
     }
 

@@ -3,8 +3,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{BodyError, Edit, Verb, edit, quote, text};
+use super::{BodyError, Edit, Verb, edit, text};
 use crate::body::pointer;
+use crate::body::text::quote;
+
+/// Verbs with pointers and values.
+type Edits<'a> = &'a [(&'a str, &'a str, &'a str)];
 
 fn path(pointer: &str) -> Vec<String> {
     pointer::parse(pointer).expect("a pointer")
@@ -12,7 +16,7 @@ fn path(pointer: &str) -> Vec<String> {
 
 /// What a body becomes by these edits, each a verb, a pointer and a value (for `rename` a name; `-`
 /// leaves the field out).
-fn edited(body: &str, edits: &[(&str, &str, &str)]) -> Result<String, BodyError> {
+fn edited(body: &str, edits: Edits<'_>) -> Result<String, BodyError> {
     let paths: Vec<_> = edits.iter().map(|(_, pointer, _)| path(pointer)).collect();
     let edits: Vec<_> = edits
         .iter()
@@ -41,7 +45,7 @@ fn verb_of<'a>(verb: &str, value: &'a str) -> Verb<'a> {
 #[test]
 fn only_the_bytes_of_the_field_change() {
     let body = " {\"z\" : 1.00e+400,\"a\":{ \"k\" :\t\"own\" , \"k2\":[1 , 2]},\n \"z\":-0, \"é\\u00e9\":\"\\/\"}\n";
-    let table: &[(&[(&str, &str, &str)], &str)] = &[
+    let table: &[(Edits<'_>, &str)] = &[
         (&[], body),
         (&[("replace", "/none", "\"s\"")], body),
         (&[("remove", "/none", "")], body),
@@ -72,7 +76,7 @@ fn only_the_bytes_of_the_field_change() {
 
 #[test]
 fn each_verb_does_what_it_does_in_request_transformer() {
-    type Row<'a> = (&'a str, &'a [(&'a str, &'a str, &'a str)], &'a str);
+    type Row<'a> = (&'a str, Edits<'a>, &'a str);
     let table: &[Row<'_>] = &[
         (r#"{}"#, &[("set", "/k", "9")], r#"{"k":9}"#),
         (r#"{"k":[1]}"#, &[("set", "/k", "9")], r#"{"k":9}"#),
@@ -163,7 +167,7 @@ fn what_cannot_be_edited_is_refused_whole() {
     let set = &[("set", "/k", "9")][..];
     let deep = &[("set", "/a/k", "9")][..];
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-    let table: &[(&str, &[(&str, &str, &str)], BodyError)] = &[
+    let table: &[(&str, Edits<'_>, BodyError)] = &[
         ("", set, Malformed),
         ("\u{feff}{}", set, Malformed),
         ("{} x", set, Malformed),
