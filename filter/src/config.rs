@@ -13,84 +13,165 @@ mod struct_pb;
 use json::Json;
 use reader::Reader;
 
-/// The whole configuration.
+/// The configuration of the Vaultref filter: `rules`, or the fields of one rule for every request.
+/// A field that is written twice is refused as well, which a schema cannot say.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields, transform = crate::schema::one_rule_or_many))]
 pub struct Config {
+    /// Whom to ask for secrets, and how.
     pub(crate) resolver: ResolverConfig,
+    /// The first rule that matches a request is used; a request that none matches goes on as it is.
     pub(crate) rules: Option<Vec<RuleConfig>>,
+    /// The fields that are written.
     pub(crate) request: Option<RequestConfig>,
+    /// Writes `authorization: Basic …`.
     pub(crate) basic_auth: Option<BasicAuthConfig>,
+    /// What happens to a request whose secrets cannot be had.
     pub(crate) on_error: Option<OnErrorConfig>,
 }
 
 /// Whom to ask for secrets, and how.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Resolver", deny_unknown_fields, transform = crate::schema::one_target))]
 pub(crate) struct ResolverConfig {
-    /// A cluster in Envoy; `host:port` or `unix:/path` in nginx.
+    /// How to reach `vaultref serve`: a cluster in Envoy; `host:port` or `unix:/path` in nginx.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(crate) upstream: Option<String>,
-    /// The host itself has the function `vaultref.resolve`.
+    /// The host itself has the function `vaultref.resolve`; then there is no `upstream`.
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub(crate) host_function: bool,
-    /// How long a request waits, in milliseconds.
+    /// How long a call, and a request that waits for one, may take, in milliseconds.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60_000)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 1000)))]
     pub(crate) timeout_ms: Option<u64>,
-    /// The environment variable that holds the token for the resolver.
+    /// The environment variable (of the VM) that holds the token for the resolver.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub(crate) token_env: Option<String>,
 }
 
 /// What is done with the requests that match.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Rule", default, deny_unknown_fields)
+)]
 pub(crate) struct RuleConfig {
+    /// Which requests it is for; all of them if it is left out.
+    #[cfg_attr(feature = "schema", schemars(rename = "match"))]
     pub(crate) matches: MatchConfig,
+    /// The fields that are written.
     pub(crate) request: RequestConfig,
+    /// Writes `authorization: Basic …`.
     pub(crate) basic_auth: Option<BasicAuthConfig>,
+    /// What happens to a request whose secrets cannot be had.
     pub(crate) on_error: OnErrorConfig,
 }
 
 /// Which requests a rule is for. Everything that is given must match.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Match", default, deny_unknown_fields)
+)]
 pub(crate) struct MatchConfig {
+    /// Hosts of which one must be asked for: without port, in lower case.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(inner(length(min = 1))))]
     pub(crate) host: Vec<String>,
+    /// Whole segments that the path begins with: `/v1` is `/v1` and `/v1/x`, not `/v10`.
+    #[cfg_attr(feature = "schema", schemars(pattern("^/")))]
     pub(crate) path_prefix: Option<String>,
+    /// Methods of which the request must have one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(inner(length(min = 1))))]
     pub(crate) methods: Vec<String>,
+    /// Headers with the exact value that each must have; one that occurs twice does not match.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
     pub(crate) headers: Vec<(String, String)>,
 }
 
 /// The fields that a rule writes, by verb.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Request", default, deny_unknown_fields)
+)]
 pub(crate) struct RequestConfig {
+    /// Writes fields that the client did not send.
     pub(crate) add: FieldsConfig,
+    /// Writes one more value for each field.
     pub(crate) append: FieldsConfig,
+    /// Takes fields away.
     pub(crate) remove: NamesConfig,
+    /// Gives fields other names: old ones with new ones.
     pub(crate) rename: FieldsConfig,
+    /// Overwrites fields that the client sent.
     pub(crate) replace: FieldsConfig,
+    /// Writes fields, whatever the client sent.
     pub(crate) set: FieldsConfig,
 }
 
 /// Names with values; for `rename`, old names with new ones.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Fields", default, deny_unknown_fields)
+)]
 pub(crate) struct FieldsConfig {
+    /// Headers of the request. A value may hold references, also inside longer texts.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
     pub(crate) headers: Vec<(String, String)>,
+    /// Query parameters, without percent-encoding. A value may hold references.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
     pub(crate) querystring: Vec<(String, String)>,
 }
 
 /// Names alone.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Names", default, deny_unknown_fields)
+)]
 pub(crate) struct NamesConfig {
+    /// Headers of the request.
     pub(crate) headers: Vec<String>,
+    /// Query parameters, without percent-encoding.
     pub(crate) querystring: Vec<String>,
 }
 
 /// Writes `authorization: Basic …`.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "BasicAuth", deny_unknown_fields)
+)]
 pub(crate) struct BasicAuthConfig {
+    /// The name, or a text with references.
     pub(crate) username: String,
+    /// The password, or a text with references.
     pub(crate) password: String,
 }
 
-/// What happens to a request whose secrets cannot be had. At most one may be given.
+/// What happens to a request whose secrets cannot be had. At most one is given.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "OnError", default, deny_unknown_fields, transform = crate::schema::one_way_out))]
 pub(crate) struct OnErrorConfig {
+    /// It is answered with this status.
+    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 599)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 503)))]
     pub(crate) status: Option<u64>,
+    /// It goes on without the fields concerned (of headers not in nginx).
     pub(crate) without_field: Option<bool>,
+    /// The fields concerned get this literal text instead.
     pub(crate) default: Option<String>,
 }
 

@@ -31,6 +31,8 @@ mod query;
 mod render;
 mod request;
 mod resolver;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod slot;
 mod table;
 mod vm;

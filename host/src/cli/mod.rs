@@ -12,6 +12,7 @@ mod get;
 mod output;
 mod parse;
 mod render;
+mod schema;
 mod serve;
 mod text;
 mod values;
@@ -72,6 +73,8 @@ enum Command {
     Parse(parse::Parse),
     /// Print a text file with values in the place of its references
     Render(render::Render),
+    /// Print the JSON Schema of the filter's configuration
+    Schema(schema::Schema),
     /// Run the daemon that gateways ask
     Serve(serve::Serve),
 }
@@ -175,6 +178,7 @@ pub async fn run(arguments: Arguments, environment: &Arc<Environment>) -> Status
         Command::Get(get) => get.run(environment).await,
         Command::Parse(parse) => parse.run(),
         Command::Render(render) => render.run(environment).await,
+        Command::Schema(schema) => schema.run(),
         Command::Serve(serve) => serve.run(environment).await,
     }
 }
@@ -190,7 +194,8 @@ pub fn log_to_stderr(arguments: &Arguments, environment: &Environment) {
         | Command::Flush(_)
         | Command::Get(_)
         | Command::Parse(_)
-        | Command::Render(_) => "error",
+        | Command::Render(_)
+        | Command::Schema(_) => "error",
     };
     let wanted = ["VAULTREF_LOG", "RUST_LOG"]
         .iter()
