@@ -6,23 +6,22 @@
 
 use std::rc::Rc;
 
-use vaultref_contract::{Secret, Template};
+use vaultref_contract::Secret;
 
 use crate::Host;
-use crate::config::{Config, ConfigError, OnErrorConfig, RuleConfig};
+use crate::config::{Config, ConfigError, RuleConfig};
 use crate::matching::{self, Matcher};
 use crate::render::Value;
 use crate::table::{Age, MILLISECOND};
 
 mod fields;
+mod on_error;
 mod references;
 mod resolver;
 
 use references::References;
 
 pub(crate) use fields::{HeaderVerb, HeaderWrite, QueryVerb, QueryWrite, header_name};
-
-const DEFAULT_ERROR_STATUS: u32 = 503;
 
 /// What a gateway can and cannot do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +38,7 @@ pub(crate) struct Compiled {
     pub(crate) rules: Vec<Rule>,
     /// The distinct references of all rules, as they are written.
     pub(crate) references: Vec<Asked>,
-    /// Some rule looks at the path, so an ambiguous one is refused.
-    pub(crate) looks_at_path: bool,
+    pub(crate) looks_at: LooksAt,
     /// The headers that some rule matches on.
     pub(crate) matched_headers: Vec<String>,
 }
@@ -51,6 +49,13 @@ impl Compiled {
     pub(crate) fn needs_every_callback(&self) -> Option<String> {
         None
     }
+}
+
+/// What some rule looks at, so that what is ambiguous there is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LooksAt {
+    pub(crate) path: bool,
+    pub(crate) query: bool,
 }
 
 /// One distinct reference.
@@ -137,12 +142,27 @@ impl Rule {
 /// What happens to a request whose secrets cannot be had.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
+    /// It is answered with this.
+    Answer(Rc<Answer>),
     /// The fields concerned get this instead.
     Default(String),
-    /// It is answered with this status.
-    Status(u32),
     /// The fields concerned are left out.
     WithoutField,
+}
+
+/// An answer in the upstream's place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u32,
+    /// In place of the usual one.
+    pub(crate) body: Option<Body>,
+}
+
+/// The body of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) text: String,
+    pub(crate) content_type: &'static str,
 }
 
 /// The environment variables that a gateway lets the module see.
@@ -207,7 +227,10 @@ pub(crate) fn compile(
     }
     Ok(Compiled {
         resolver,
-        looks_at_path: rules.iter().any(|rule| rule.matcher.looks_at_path()),
+        looks_at: LooksAt {
+            path: rules.iter().any(|rule| rule.matcher.looks_at_path()),
+            query: rules.iter().any(|rule| rule.matcher.looks_at_query()),
+        },
         matched_headers,
         rules,
         references: references.asked,
@@ -220,8 +243,8 @@ fn compile_rule(
     kind: Kind,
     references: &mut References,
 ) -> Result<Rule, ConfigError> {
-    let matcher = matching::compile(&place, config.matches)?;
-    let on_error = on_error(&place, config.on_error)?;
+    let matcher = matching::compile(&place, config.matches, kind)?;
+    let on_error = on_error::compile(&place, config.on_error)?;
     references.of_rule.clear();
     let mut draft = fields::Draft::new(&place, kind, &on_error, references);
     draft.request(config.request)?;
@@ -238,34 +261,6 @@ fn compile_rule(
         on_error,
         references: std::mem::take(&mut references.of_rule),
     })
-}
-
-fn on_error(place: &str, config: OnErrorConfig) -> Result<OnError, ConfigError> {
-    let place = format!("{place}/on_error");
-    match (config.status, config.without_field, config.default) {
-        (None, None | Some(false), None) => Ok(OnError::Status(DEFAULT_ERROR_STATUS)),
-        (Some(given), None | Some(false), None) => u32::try_from(given)
-            .ok()
-            .filter(|status| (400..=599).contains(status))
-            .map(OnError::Status)
-            .ok_or_else(|| ConfigError::new(format!("{place}/status"), "must be from 400 to 599")),
-        (None, Some(true), None) => Ok(OnError::WithoutField),
-        (None, None | Some(false), Some(text)) => {
-            if text.bytes().any(crate::render::is_control) {
-                let message = "a control character cannot stand in a header";
-                return Err(ConfigError::new(format!("{place}/default"), message));
-            }
-            if Template::parse(&text).map_or(true, |template| template.has_references()) {
-                let message = "must be a literal: a reference here could fail as well";
-                return Err(ConfigError::new(format!("{place}/default"), message));
-            }
-            Ok(OnError::Default(text))
-        }
-        _ => {
-            let message = "only one of 'status', 'without_field' and 'default' may be given";
-            Err(ConfigError::new(place, message))
-        }
-    }
 }
 
 #[cfg(test)]

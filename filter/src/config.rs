@@ -78,13 +78,19 @@ pub(crate) struct RuleConfig {
     schemars(rename = "Match", default, deny_unknown_fields)
 )]
 pub(crate) struct MatchConfig {
-    /// Hosts of which one must be asked for: without port, in lower case.
+    /// Hosts of which one must be asked for: without port; `*.example.com` is every name below it.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", schemars(inner(length(min = 1))))]
     pub(crate) host: Vec<String>,
+    /// The whole path, decoded: `/v1` is not `/v1/`.
+    #[cfg_attr(feature = "schema", schemars(pattern("^/")))]
+    pub(crate) path: Option<String>,
     /// Whole segments that the path begins with: `/v1` is `/v1` and `/v1/x`, not `/v10`.
     #[cfg_attr(feature = "schema", schemars(pattern("^/")))]
     pub(crate) path_prefix: Option<String>,
+    /// A regular expression for the whole path, decoded.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 512)))]
+    pub(crate) path_regex: Option<String>,
     /// Methods of which the request must have one.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", schemars(inner(length(min = 1))))]
@@ -92,6 +98,14 @@ pub(crate) struct MatchConfig {
     /// Headers with the exact value that each must have; one that occurs twice does not match.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
     pub(crate) headers: Vec<(String, String)>,
+    /// Query parameters with the exact value that each must have, decoded; one that occurs twice does
+    /// not match.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
+    pub(crate) querystring: Vec<(String, String)>,
+    /// Properties of the gateway with the exact text that each must have, by their paths with dots:
+    /// `xds.route_name` (Envoy), `kong.route_name` (Kong).
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 /// The fields that a rule writes, by verb.
@@ -160,7 +174,7 @@ pub(crate) struct BasicAuthConfig {
     pub(crate) password: String,
 }
 
-/// What happens to a request whose secrets cannot be had. At most one is given.
+/// What happens to a request whose secrets cannot be had. At most one is given; a body only with a status.
 #[derive(Debug, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "OnError", default, deny_unknown_fields, transform = crate::schema::one_way_out))]
@@ -169,6 +183,9 @@ pub(crate) struct OnErrorConfig {
     #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 599)))]
     #[cfg_attr(feature = "schema", schemars(extend("default" = 503)))]
     pub(crate) status: Option<u64>,
+    /// Sent with the status in place of the usual text: as JSON if it is that, else as plain text.
+    #[cfg_attr(feature = "schema", schemars(length(max = 8192)))]
+    pub(crate) body: Option<String>,
     /// It goes on without the fields concerned (of headers not in nginx).
     pub(crate) without_field: Option<bool>,
     /// The fields concerned get this literal text instead.
@@ -286,9 +303,13 @@ impl MatchConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
         let config = Self {
             host: reader.alternatives("host")?,
+            path: reader.text("path")?,
             path_prefix: reader.text("path_prefix")?,
+            path_regex: reader.text("path_regex")?,
             methods: reader.alternatives("methods")?,
             headers: reader.members("headers")?,
+            querystring: reader.members("querystring")?,
+            properties: reader.members("properties")?,
         };
         reader.finish()?;
         Ok(config)
@@ -359,6 +380,7 @@ impl OnErrorConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
         let config = Self {
             status: reader.number("status")?,
+            body: reader.text("body")?,
             without_field: reader.flag("without_field")?,
             default: reader.text("default")?,
         };

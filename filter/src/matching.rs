@@ -4,32 +4,42 @@
 //! parties could read differently (dot segments, encoded slashes, empty segments) is refused rather
 //! than interpreted, and percent-encoding is undone before anything is compared.
 
-use std::borrow::Cow;
-
 use crate::compile::Kind;
 use crate::config::{ConfigError, MatchConfig, push_member};
 use crate::{HeaderPair, Host, Status};
+
+mod host;
+mod parameters;
+mod path;
+mod properties;
+
+use host::Hosts;
+use parameters::Parameters;
+use path::PathMatcher;
+use properties::Property;
+
+pub(crate) use path::hexadecimal;
 
 /// nginx hands out no more headers than this, without a word.
 const NGINX_PAIRS: usize = 100;
 
 /// What a rule asks of a request; everything that is given must hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Matcher {
-    hosts: Vec<Vec<u8>>,
-    /// Decoded, without a slash at the end; empty for `/`.
-    path_prefix: Option<Vec<u8>>,
+    /// Nothing is given.
+    takes_all: bool,
+    hosts: Hosts,
+    path: PathMatcher,
     methods: Vec<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
+    parameters: Parameters,
+    properties: Vec<Property>,
 }
 
 impl Matcher {
     /// Whether it is for every request.
     pub(crate) fn takes_all(&self) -> bool {
-        self.hosts.is_empty()
-            && self.path_prefix.is_none()
-            && self.methods.is_empty()
-            && self.headers.is_empty()
+        self.takes_all
     }
 
     pub(crate) fn looks_at_host(&self) -> bool {
@@ -37,15 +47,20 @@ impl Matcher {
     }
 
     pub(crate) fn looks_at_path(&self) -> bool {
-        self.path_prefix.is_some()
+        self.path.is_given()
     }
 
-    /// Whether servers differ in whether the path is below this prefix.
+    pub(crate) fn looks_at_query(&self) -> bool {
+        !self.parameters.is_empty()
+    }
+
+    /// Whether servers differ in whether path and query are what it asks for.
     pub(crate) fn is_ambiguous<H: Host>(&self, facts: &Facts<'_, H>) -> bool {
-        let (Some(prefix), Some(path)) = (&self.path_prefix, facts.path()) else {
-            return false;
-        };
-        is_below(path, prefix) != is_below(&without_parameters(path), prefix)
+        facts
+            .path
+            .as_ref()
+            .is_some_and(|path| self.path.is_ambiguous(path))
+            || parameters::are_ambiguous(&self.parameters, &facts.target)
     }
 
     pub(crate) fn header_names(&self) -> impl Iterator<Item = &str> {
@@ -53,12 +68,9 @@ impl Matcher {
     }
 
     /// Whether it is for this request.
-    pub(crate) fn matches<H: Host>(&self, facts: &mut Facts<'_, H>) -> Result<bool, Status> {
-        if !self.hosts.is_empty() {
-            let host = facts.host()?;
-            if !self.hosts.iter().any(|wanted| wanted == host) {
-                return Ok(false);
-            }
+    pub(crate) fn matches<'a, H: Host>(&'a self, facts: &mut Facts<'a, H>) -> Result<bool, Status> {
+        if !self.hosts.is_empty() && !self.hosts.contain(facts.host()?) {
+            return Ok(false);
         }
         if !self.methods.is_empty() {
             let method = facts.method()?;
@@ -66,8 +78,11 @@ impl Matcher {
                 return Ok(false);
             }
         }
-        if let Some(prefix) = &self.path_prefix
-            && !facts.path().is_some_and(|path| is_below(path, prefix))
+        if self.path.is_given()
+            && !facts
+                .path
+                .as_ref()
+                .is_some_and(|path| self.path.holds(path))
         {
             return Ok(false);
         }
@@ -81,23 +96,22 @@ impl Matcher {
                 return Ok(false);
             }
         }
+        if !self.parameters.is_empty() && !parameters::hold(&self.parameters, &facts.target) {
+            return Ok(false);
+        }
+        for property in &self.properties {
+            if facts.property(&property.path)? != Some(property.wanted.as_slice()) {
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 }
 
 /// Compiles what stands under `match` of the rule at `rule`.
-pub(crate) fn compile(rule: &str, config: MatchConfig) -> Result<Matcher, ConfigError> {
+pub(crate) fn compile(rule: &str, config: MatchConfig, kind: Kind) -> Result<Matcher, ConfigError> {
     let place = format!("{rule}/match");
-    let mut hosts = Vec::new();
-    for (index, host) in config.host.into_iter().enumerate() {
-        let normal = normal_host(host.as_bytes());
-        let plain = normal.len() == host.trim_end_matches('.').len();
-        if !plain || normal.is_empty() || !normal.iter().all(u8::is_ascii_graphic) {
-            let message = "must be a host's name or address, without a port";
-            return Err(ConfigError::new(format!("{place}/host/{index}"), message));
-        }
-        hosts.push(normal);
-    }
+    let hosts = Hosts::compile(&place, config.host)?;
     let mut methods = Vec::new();
     for (index, method) in config.methods.into_iter().enumerate() {
         let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_lowercase();
@@ -126,29 +140,28 @@ pub(crate) fn compile(rule: &str, config: MatchConfig) -> Result<Matcher, Config
         }
         headers.push((name, value.into_bytes()));
     }
-    let path_prefix = config
-        .path_prefix
-        .map(|prefix| prefix_of(&format!("{place}/path_prefix"), &prefix))
-        .transpose()?;
+    let path = PathMatcher::compile(
+        &place,
+        config.path.as_deref(),
+        config.path_prefix.as_deref(),
+        config.path_regex.as_deref(),
+    )?;
+    let parameters = parameters::compile(&place, config.querystring)?;
+    let properties = properties::compile(&place, config.properties, kind)?;
     Ok(Matcher {
+        takes_all: hosts.is_empty()
+            && !path.is_given()
+            && methods.is_empty()
+            && headers.is_empty()
+            && parameters.is_empty()
+            && properties.is_empty(),
         hosts,
-        path_prefix,
+        path,
         methods,
         headers,
+        parameters,
+        properties,
     })
-}
-
-fn prefix_of(place: &str, prefix: &str) -> Result<Vec<u8>, ConfigError> {
-    if !prefix.starts_with('/') || prefix.contains(['?', '#']) {
-        let message = "must begin with '/' and hold no '?' and no '#'";
-        return Err(ConfigError::new(place, message));
-    }
-    let decoded = normal_path(prefix.as_bytes()).ok_or_else(|| {
-        let message =
-            "is ambiguous: no dot segments, no empty ones, no encoded slashes, letters or digits";
-        ConfigError::new(place, message)
-    })?;
-    Ok(decoded.strip_suffix(b"/").unwrap_or(&decoded).to_vec())
 }
 
 /// What matching knows of a request, read when it is first asked for.
@@ -158,7 +171,10 @@ pub(crate) struct Facts<'a, H> {
     pairs: Option<Vec<HeaderPair>>,
     authority: Option<Vec<u8>>,
     method: Option<Vec<u8>>,
+    /// Path and query as the client sent them; empty if there is none.
+    target: Vec<u8>,
     path: Option<Vec<u8>>,
+    properties: Vec<(&'a [String], Option<Vec<u8>>)>,
 }
 
 impl<'a, H: Host> Facts<'a, H> {
@@ -169,34 +185,39 @@ impl<'a, H: Host> Facts<'a, H> {
             pairs: None,
             authority: None,
             method: None,
+            target: Vec::new(),
             path: None,
+            properties: Vec::new(),
         }
     }
 
-    /// Reads the path; false if it is ambiguous.
-    pub(crate) fn read_path(&mut self) -> Result<bool, Status> {
+    /// Reads path and query.
+    pub(crate) fn read_target(&mut self) -> Result<(), Status> {
         // In nginx `:path` is already decoded and cleared of dot segments, while what goes upstream
         // is not: what counts is what the client sent.
         let sent = match self.kind {
             Kind::Envoy => None,
             Kind::Nginx => self.host.property(&["ngx", "request_uri"]).ok(),
         };
-        let path = match sent.filter(|path| !path.is_empty()) {
-            Some(path) => Some(path),
-            None => self.host.request_header(":path")?,
+        self.target = match sent.filter(|path| !path.is_empty()) {
+            Some(path) => path,
+            // CONNECT has none, and nothing that is asked of a path or a query holds for it.
+            None => match self.host.request_header(":path")? {
+                // One that is there and empty is no path.
+                Some(path) if path.is_empty() => b"?".to_vec(),
+                path => path.unwrap_or_default(),
+            },
         };
-        let Some(path) = path else {
-            return Ok(true); // CONNECT has none, and no prefix matches it
-        };
-        if path == b"*" {
-            return Ok(true);
-        }
-        self.path = normal_path(&path);
-        Ok(self.path.is_some())
+        Ok(())
     }
 
-    fn path(&self) -> Option<&[u8]> {
-        self.path.as_deref()
+    /// Reads the path out of what [`Facts::read_target`] has read; false if it is ambiguous.
+    pub(crate) fn judge_path(&mut self) -> bool {
+        if self.target.is_empty() || self.target == b"*" {
+            return true;
+        }
+        self.path = path::normal(&self.target);
+        self.path.is_some()
     }
 
     fn host(&mut self) -> Result<&[u8], Status> {
@@ -206,12 +227,12 @@ impl<'a, H: Host> Facts<'a, H> {
                 Kind::Nginx => "host",
             };
             let value = self.host.request_header(name)?.unwrap_or_default();
-            let value = normal_host(&value);
+            let value = host::normal(&value);
             // nginx chooses its server by a host in the request line before the header.
             if self.kind == Kind::Nginx
                 && let Ok(chosen) = self.host.property(&["ngx", "host"])
                 && !chosen.is_empty()
-                && normal_host(&chosen) != value
+                && host::normal(&chosen) != value
             {
                 return Err(Status::BadArgument);
             }
@@ -225,6 +246,27 @@ impl<'a, H: Host> Facts<'a, H> {
             self.method = Some(self.host.request_header(":method")?.unwrap_or_default());
         }
         Ok(self.method.as_deref().unwrap_or_default())
+    }
+
+    /// A property; none if the gateway does not have it, or not as bytes.
+    fn property(&mut self, path: &'a [String]) -> Result<Option<&[u8]>, Status> {
+        const SERIALIZATION_FAILURE: u32 = 3;
+        let known = self.properties.iter().position(|(other, _)| *other == path);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+                let value = match self.host.property(&segments) {
+                    Ok(value) => Some(value),
+                    Err(Status::NotFound | Status::Other(SERIALIZATION_FAILURE)) => None,
+                    Err(status) => return Err(status),
+                };
+                self.properties.push((path, value));
+                self.properties.len().saturating_sub(1)
+            }
+        };
+        let found = self.properties.get(at);
+        Ok(found.and_then(|(_, value)| value.as_deref()))
     }
 
     /// All headers.
@@ -246,95 +288,6 @@ impl<'a, H: Host> Facts<'a, H> {
         let same = pairs.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
         Ok(same.take(2).count() == 2)
     }
-}
-
-/// A host in lower case, without port and without a dot at the end.
-fn normal_host(value: &[u8]) -> Vec<u8> {
-    let end = match value.first() {
-        Some(b'[') => value
-            .iter()
-            .position(|byte| *byte == b']')
-            .map(|at| at.saturating_add(1)),
-        _ => value.iter().position(|byte| *byte == b':'),
-    };
-    let (host, port) = value
-        .split_at_checked(end.unwrap_or(value.len()))
-        .unwrap_or_default();
-    let is_port = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
-    if !port.is_empty() && !port.strip_prefix(b":").is_some_and(is_port) {
-        // No host of a rule looks like that.
-        return value.to_ascii_lowercase();
-    }
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    host.to_ascii_lowercase()
-}
-
-/// The path without its query, decoded; none if two parties could read it differently.
-fn normal_path(path: &[u8]) -> Option<Vec<u8>> {
-    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
-    let path = path.get(..end.unwrap_or(path.len()))?;
-    if path.first() != Some(&b'/') {
-        return None;
-    }
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        let raw = if byte == b'%' {
-            let (high, low) = (hexadecimal(*tail.first()?)?, hexadecimal(*tail.get(1)?)?);
-            rest = tail.get(2..)?;
-            high << 4 | low
-        } else {
-            byte
-        };
-        let encoded = byte == b'%';
-        if raw < 0x20 || raw == 0x7f || raw == b'\\' || (encoded && raw == b'/') {
-            return None;
-        }
-        // Nobody has to encode these; a router that compares what is written sees another path.
-        if encoded && (raw.is_ascii_alphanumeric() || b"-._".contains(&raw)) {
-            return None;
-        }
-        decoded.push(raw);
-    }
-    let mut segments = decoded.split(|byte| *byte == b'/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        // Some servers cut off what follows a ';' before they look for dots.
-        let name = segment
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default();
-        if matches!(name, b"." | b"..") || (segment.is_empty() && segments.peek().is_some()) {
-            return None;
-        }
-    }
-    Some(decoded)
-}
-
-pub(crate) fn hexadecimal(digit: u8) -> Option<u8> {
-    let value = char::from(digit).to_digit(16)?;
-    u8::try_from(value).ok()
-}
-
-/// The path without what follows a ';' in each segment, as some servers read it.
-fn without_parameters(path: &[u8]) -> Cow<'_, [u8]> {
-    if !path.contains(&b';') {
-        return Cow::Borrowed(path);
-    }
-    let segments = path.split(|byte| *byte == b'/');
-    let names = segments.map(|segment| segment.split(|byte| *byte == b';').next());
-    Cow::Owned(
-        names
-            .map(Option::unwrap_or_default)
-            .collect::<Vec<_>>()
-            .join(&b'/'),
-    )
-}
-
-/// Whether the path is the prefix, or goes on below it.
-fn is_below(path: &[u8], prefix: &[u8]) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Query {
     }
 }
 
-/// Whether a name of a query string, as it stands there, is this name.
+/// Whether a name (or a value) of a query string, as it stands there, is this one.
 pub(crate) fn is_name(written: &[u8], name: &str) -> bool {
     let mut rest = written;
     let mut wanted = name.bytes();

@@ -116,13 +116,15 @@ pub(crate) fn one_target(schema: &mut Schema) {
     schema.insert("oneOf".to_owned(), choices);
 }
 
-/// At most one of `status`, `without_field: true` and `default`.
+/// At most one of `status` (or `body`), `without_field: true` and `default`.
 pub(crate) fn one_way_out(schema: &mut Schema) {
     let without = json!({"enum": [true]});
     let pairs = json!([
         {"required": ["status", "default"]},
         {"required": ["status", "without_field"], "properties": {"without_field": without}},
         {"required": ["default", "without_field"], "properties": {"without_field": without}},
+        {"required": ["body", "default"]},
+        {"required": ["body", "without_field"], "properties": {"without_field": without}},
     ]);
     schema.insert("not".to_owned(), json!({"anyOf": pairs}));
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use vaultref_contract::wire::FailureKind;
 
-use crate::compile::{OnError, Rule};
+use crate::compile::{Answer, OnError, Rule};
 use crate::render::Unrenderable;
 use crate::request::{Field, WriteError};
 use crate::table::{Age, Entry, EntryId, SECOND, Table};
@@ -37,8 +37,8 @@ pub(crate) struct Slot {
 
 /// What a request of a rule gets.
 pub(crate) enum State {
-    /// An answer with this status.
-    Refuse(u32),
+    /// This answer.
+    Refuse(Rc<Answer>),
     /// These fields.
     Serve(Vec<Field>),
     /// Nothing yet: some reference was never answered.
@@ -206,7 +206,7 @@ pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word:
         });
         match &rule.on_error {
             OnError::Default(text) => fields.push(Field::Value(value.literal(text))),
-            OnError::Status(status) => refused = Some(*status),
+            OnError::Answer(answer) => refused = Some(Rc::clone(answer)),
             OnError::WithoutField => fields.push(Field::Omit),
         }
     }
@@ -219,7 +219,7 @@ pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word:
 fn consequence(on_error: &OnError) -> String {
     match on_error {
         OnError::Default(_) => "get the default".to_owned(),
-        OnError::Status(status) => format!("are answered with {status}"),
+        OnError::Answer(answer) => format!("are answered with {}", answer.status),
         OnError::WithoutField => "go without the field".to_owned(),
     }
 }

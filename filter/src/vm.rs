@@ -56,14 +56,13 @@ pub struct Vm<H> {
 }
 
 /// Why a request is answered here.
-#[derive(Clone, Copy)]
 enum Refusal {
     /// It could be read in more than one way.
     Ambiguous,
+    /// Its secrets cannot be had; the rule says what the answer is.
+    Missing(Rc<compile::Answer>),
     /// The filter cannot serve it.
     Unable,
-    /// Its secrets cannot be had.
-    Status(u32),
 }
 
 impl From<Status> for Refusal {
@@ -181,20 +180,20 @@ impl<H: Host> Vm<H> {
         let root = self.streams.take(context);
         let mut roots = self.roots.iter();
         let Some(at) = roots.position(|known| Some(known.id) == root) else {
-            return self.refuse(Refusal::Unable);
+            return self.refuse(&Refusal::Unable);
         };
         self.use_root(at);
         let found = self.roots.get(at);
         let Some(ready) = found.and_then(|root| root.ready.as_ref()) else {
-            return self.refuse(Refusal::Unable);
+            return self.refuse(&Refusal::Unable);
         };
         let slot = match choose(&self.host, self.kind, ready) {
             Ok(Some(slot)) => slot,
             Ok(None) => return Action::Continue,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.refuse(&refusal),
         };
         match &slot.state {
-            State::Refuse(status) => self.refuse(Refusal::Status(*status)),
+            State::Refuse(answer) => self.refuse(&Refusal::Missing(Rc::clone(answer))),
             State::Serve(fields) => {
                 match request::apply(&self.host, self.kind, &slot.rule, fields) {
                     Ok(()) => Action::Continue,
@@ -206,7 +205,7 @@ impl<H: Host> Vm<H> {
             }
             State::Unknown => {
                 let Some(poller) = ready.poller else {
-                    return self.refuse(Refusal::Unable);
+                    return self.refuse(&Refusal::Unable);
                 };
                 let needs = wait::Needs {
                     poller,
@@ -236,7 +235,7 @@ impl<H: Host> Vm<H> {
         } else if self.roots.iter().all(|root| root.id != context) {
             // Nobody knows this request any more, so it must not go on. (Answers that come with a
             // root's context are late ones of a poll, or of a request that was answered.)
-            self.refuse(Refusal::Unable);
+            self.refuse(&Refusal::Unable);
         }
     }
 
@@ -291,7 +290,7 @@ impl<H: Host> Vm<H> {
 
     fn cannot_write(&mut self, rule: &Rc<Rule>, error: WriteError) -> Action {
         self.log_write_error(rule, error);
-        self.refuse(Refusal::Unable)
+        self.refuse(&Refusal::Unable)
     }
 
     fn log_write_error(&mut self, rule: &Rc<Rule>, error: WriteError) {
@@ -312,20 +311,29 @@ impl<H: Host> Vm<H> {
     }
 
     /// Answers the current request in the upstream's place.
-    fn refuse(&self, refusal: Refusal) -> Action {
-        const HEADERS: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+    fn refuse(&self, refusal: &Refusal) -> Action {
         let (status, body) = match refusal {
-            Refusal::Ambiguous => (400, r#"{"error":"the request is ambiguous"}"#),
-            Refusal::Status(status) => (status, UNAVAILABLE),
-            Refusal::Unable => (503, UNAVAILABLE),
+            Refusal::Ambiguous => (400, None),
+            Refusal::Missing(answer) => (answer.status, answer.body.as_ref()),
+            Refusal::Unable => (503, None),
         };
+        let usual = match refusal {
+            Refusal::Ambiguous => AMBIGUOUS,
+            Refusal::Missing(_) | Refusal::Unable => UNAVAILABLE,
+        };
+        let (text, content_type) = body.map_or((usual, "application/json"), |body| {
+            (body.text.as_str(), body.content_type)
+        });
+        let headers: [(&str, &[u8]); 1] = [("content-type", content_type.as_bytes())];
         // If even that fails the request stays paused, which is still better than going on.
         let _ = self
             .host
-            .send_local_response(status, &HEADERS, body.as_bytes());
+            .send_local_response(status, &headers, text.as_bytes());
         Action::Pause
     }
 }
+
+const AMBIGUOUS: &str = r#"{"error":"the request is ambiguous"}"#;
 
 /// Says neither which secret nor why: that is for the log.
 const UNAVAILABLE: &str = r#"{"error":"a credential for this request is not available"}"#;

@@ -73,5 +73,5 @@ fn without_rules_there_is_one_for_everything() {
     assert_eq!(compiled.rules.len(), 1);
     assert!(compiled.rules[0].matcher.takes_all());
     assert_eq!(compiled.rules[0].on_error, OnError::Default("x".into()));
-    assert!(!compiled.looks_at_path);
+    assert!(!compiled.looks_at.path);
 }

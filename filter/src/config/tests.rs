@@ -241,6 +241,82 @@ fn every_error_names_the_place_and_the_cause() {
             &["/rules/0/match/host/0: "],
         ),
         (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"host":["*"]}}]}"#,
+            &["/rules/0/match/host/0: ", "'*.'"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"host":["a","*."]}}]}"#,
+            &["/rules/0/match/host/1: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"host":["*.*.com"]}}]}"#,
+            &["/rules/0/match/host/0: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"host":["*a.com"]}}]}"#,
+            &["/rules/0/match/host/0: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"host":["*..com"]}}]}"#,
+            &["/rules/0/match/host/0: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path":"/a/./b"}}]}"#,
+            &["/rules/0/match/path: ", "ambiguous"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path_regex":"/a("}}]}"#,
+            &["/rules/0/match/path_regex: ", "cannot be used", "group"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path_regex":"/a)|(/b"}}]}"#,
+            &["/rules/0/match/path_regex: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path_regex":"(?x) /a # all"}}]}"#,
+            &["/rules/0/match/path_regex: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path_regex":"/a{1000}{1000}"}}]}"#,
+            &["/rules/0/match/path_regex: ", "size"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"path_regex":""}}]}"#,
+            &["/rules/0/match/path_regex: ", "512"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"querystring":{"":"x"}}}]}"#,
+            &["/rules/0/match/querystring/: ", "no name"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"properties":{"xds..x":"x"}}}]}"#,
+            &["/rules/0/match/properties/xds..x: "],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"properties":{"xds.route_name":""}}}]}"#,
+            &["/rules/0/match/properties/xds.route_name: ", "absent"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"properties":{"request.headers.x":"x"}}}]}"#,
+            &["/rules/0/match/properties/request.headers.x: ", "client"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"properties":{"kong.route_name":"x"}}}]}"#,
+            &["/rules/0/match/properties/kong.route_name: ", "Envoy"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"request":{},"on_error":{"body":"{vault://env/a}"}}"#,
+            &["/on_error/body: ", "literal"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"request":{},"on_error":{"body":"a\u0000"}}"#,
+            &["/on_error/body: ", "control"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"request":{},"on_error":{"body":"a","default":"b"}}"#,
+            &["/on_error: ", "only one"],
+        ),
+        (
             r#"{"resolver":{"upstream":"u"},"rules":[{"match":{"methods":["post"]}}]}"#,
             &["/rules/0/match/methods/0: ", "capitals"],
         ),
@@ -300,6 +376,19 @@ fn what_nginx_cannot_do_is_refused_there_with_the_reason() {
             crate::compile::compile(config, crate::Kind::Envoy, &host).is_ok(),
             "{text}"
         );
+    }
+    for (name, part) in [
+        ("xds.route_name", "Envoy"),
+        ("ngx.arg_tier", "client"),
+        ("ngx.http_x_tier", "client"),
+        ("ngx.uri", "client"),
+        ("ngx.request_method", "client"),
+    ] {
+        let rules = json!([{ "match": {"properties": {name: "x"}} }]);
+        let text = json!({"resolver": {"upstream": "127.0.0.1:1"}, "rules": rules}).to_string();
+        let error = error_of(Gateway::nginx(), &text);
+        let place = format!("/rules/0/match/properties/{name}: ");
+        assert!(error.contains(&place) && error.contains(part), "{error}");
     }
     for upstream in [
         "http://127.0.0.1:80",

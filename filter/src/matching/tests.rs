@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::{normal_host, normal_path};
 use crate::Action;
 use crate::testing::Gateway;
 
@@ -140,6 +139,216 @@ fn hosts() {
 }
 
 #[test]
+fn hosts_below_a_name() {
+    let configuration = rules(&[json!({"host": ["*.Example.com", "exact.org"]})]);
+    let table = [
+        ("a.example.com", true),
+        ("A.B.Example.COM:8443", true),
+        ("a-1_b.example.com.", true),
+        ("exact.org", true),
+        ("example.com", false),
+        (".example.com", false),
+        ("..example.com", false),
+        ("a..example.com", false),
+        ("aexample.com", false),
+        ("a.example.com.evil", false),
+        ("*.example.com", false),
+        ("evil.org:80.example.com", false),
+        ("evil.org/.example.com", false),
+        ("evil.org#.example.com", false),
+        ("evil.org@a.example.com", false),
+        ("evil.org\\.example.com", false),
+        ("evil.org%2f.example.com", false),
+        ("\u{e9}.example.com", false),
+        ("[::1].example.com", false),
+        ("a.exact.org", false),
+    ];
+    let mut envoy = Gateway::envoy().warm(&configuration);
+    let mut nginx = Gateway::nginx().warm(&configuration);
+    for (host, expected) in table {
+        let wanted = Ok(expected.then(|| "0".to_owned()));
+        assert_eq!(used(&mut envoy, &[(":authority", host)]), wanted, "{host}");
+        assert_eq!(used(&mut nginx, &[("host", host)]), wanted, "{host}");
+    }
+}
+
+#[test]
+fn whole_paths() {
+    let configuration = rules(&[
+        json!({"path": "/v1/keys"}),
+        json!({"path": "/a%20b/"}),
+        json!({"path_regex": "/users/[0-9]+(/keys)?|/teams/.+", "methods": ["GET"]}),
+    ]);
+    let table: &[(&str, Result<Option<&str>, u32>)] = &[
+        ("/v1/keys", Ok(Some("0"))),
+        ("/v1/keys?x=/", Ok(Some("0"))),
+        ("/v1/keys/", Ok(None)),
+        ("/v1/keys/x", Ok(None)),
+        ("/v1/key%73", Err(400)),
+        ("/v1/keys;x", Err(400)),
+        ("/v1/x/../keys", Err(400)),
+        ("//v1/keys", Err(400)),
+        ("/a%20b/", Ok(Some("1"))),
+        ("/a%20b", Ok(None)),
+        ("/users/12", Ok(Some("2"))),
+        ("/users/12/keys?x", Ok(Some("2"))),
+        ("/users/12/keysx", Ok(None)),
+        ("/x/users/12", Ok(None)),
+        ("/users/%31", Err(400)),
+        ("/users/1;x=2", Err(400)),
+        ("/users/1/keys;x=2", Err(400)),
+        ("/teams/a;b", Ok(Some("2"))),
+        ("/teams/%c3%a9", Ok(Some("2"))),
+        ("/teams/%ff", Err(400)),
+        ("*", Ok(None)),
+    ];
+    let mut gateway = Gateway::envoy().warm(&configuration);
+    for (path, expected) in table {
+        let expected = (*expected).map(|rule| rule.map(str::to_owned));
+        let found = used(&mut gateway, &[(":method", "GET"), (":path", path)]);
+        assert_eq!(found, expected, "{path:?}");
+    }
+    // What is too long to be looked at is not let past the rule.
+    let path = format!("/teams/{}", "a".repeat(2041));
+    let found = used(&mut gateway, &[(":method", "GET"), (":path", &path)]);
+    assert_eq!(found, Ok(Some("2".into())));
+    let found = used(
+        &mut gateway,
+        &[(":method", "GET"), (":path", &format!("{path}a"))],
+    );
+    assert_eq!(found, Err(400));
+}
+
+#[test]
+fn the_slowest_expression_on_the_longest_path_takes_a_bounded_time() {
+    let mut gateway = Gateway::envoy().warm(&rules(&[json!({"path_regex": "/(a?){60}a{60}b"})]));
+    let path = format!("/{}", "a".repeat(2047));
+    let start = std::time::Instant::now();
+    assert_eq!(used(&mut gateway, &[(":path", &path)]), Ok(None));
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+}
+
+#[test]
+fn parameters_stand_once_and_are_decoded() {
+    let configuration = rules(&[json!({"querystring": {"tier": "gold", "a b": "x&y=z"}})]);
+    let hit = "a+b=x%26y%3dz";
+    let table = [
+        (format!("/?tier=gold&{hit}"), Ok(true)),
+        (format!("/?{hit}&x=1&tier=gold"), Ok(true)),
+        (format!("/?t%69er=g%6Fld&{hit}"), Ok(true)),
+        ("/?a%20b=x%26y=z&tier=gold".to_owned(), Ok(true)),
+        (format!("/a/../b?tier=gold&{hit}"), Ok(true)),
+        (format!("/?tier=gold&tier=gold&{hit}"), Ok(false)),
+        (format!("/?tier=gold&tier&{hit}"), Ok(false)),
+        (format!("/?tier=gold&%74ier=silver&{hit}"), Ok(false)),
+        (format!("/?TIER=gold&{hit}"), Ok(false)),
+        (format!("/?tier=Gold&{hit}"), Ok(false)),
+        (format!("/?tier=golde&{hit}"), Ok(false)),
+        (format!("/?tier=gold%00&{hit}"), Ok(false)),
+        (format!("/?tier[]=gold&{hit}"), Ok(false)),
+        (format!("/?tier&{hit}"), Ok(false)),
+        ("/?tier=gold".to_owned(), Ok(false)),
+        ("/".to_owned(), Ok(false)),
+        ("*".to_owned(), Ok(false)),
+        (format!("/?x=1;y=2&tier=gold&{hit}"), Ok(true)),
+        (format!("/?x=1;tier=silver&tier=gold&{hit}"), Err(400)),
+        (format!("/?x=1;tier=gold&{hit}"), Err(400)),
+        (format!("/?tier=gold;x&{hit}"), Err(400)),
+        (format!("/?tier=gold&{hit}#"), Err(400)),
+        (format!("/#?tier=gold&{hit}"), Err(400)),
+    ];
+    let mut envoy = Gateway::envoy().warm(&configuration);
+    let mut nginx = Gateway::nginx().warm(&configuration);
+    for (path, expected) in table {
+        let wanted = expected.map(|hit| hit.then(|| "0".to_owned()));
+        assert_eq!(used(&mut envoy, &[(":path", &path)]), wanted, "{path}");
+        // There the client's own line counts, not what nginx makes of it.
+        let mut properties = nginx.host.properties.borrow_mut();
+        properties.insert("ngx.request_uri".into(), path.clone().into_bytes());
+        drop(properties);
+        assert_eq!(
+            used(&mut nginx, &[(":path", "/?tier=no")]),
+            wanted,
+            "{path}"
+        );
+    }
+    let empty = rules(&[json!({"querystring": {"debug": ""}})]);
+    let mut gateway = Gateway::envoy().warm(&empty);
+    for (path, expected) in [
+        ("/?debug", true),
+        ("/?debug=", true),
+        ("/?debug=1", false),
+        ("/", false),
+    ] {
+        let wanted = Ok(expected.then(|| "0".to_owned()));
+        assert_eq!(used(&mut gateway, &[(":path", path)]), wanted, "{path}");
+    }
+}
+
+#[test]
+fn properties_of_the_gateway() {
+    let route = |name: &str| json!({"properties": {"xds.route_name": name}});
+    let metadata = r"xds.route_metadata.filter_metadata.com\.example.tier";
+    let configuration = rules(&[
+        route("payments"),
+        json!({"properties": {metadata: "gold"}}),
+        route("reports"),
+    ]);
+    let mut gateway = Gateway::envoy().warm(&configuration);
+    let own = |gateway: &Gateway, name: &str, value: &[u8]| {
+        let mut properties = gateway.host.properties.borrow_mut();
+        properties.insert(name.to_owned(), value.to_vec());
+    };
+    // A client that sends fields of these names changes nothing.
+    let sent = [("xds.route_name", "payments"), (":path", "/payments")];
+    assert_eq!(used(&mut gateway, &sent), Ok(None), "absent");
+    for (value, rule) in [
+        (&b"payments"[..], Some("0")),
+        (b"reports", Some("2")),
+        (b"Reports", None),
+        (b"", None),
+        (b"payments\0", None),
+        (b"\xff\xfe", None),
+    ] {
+        own(&gateway, "xds.route_name", value);
+        let before = gateway.host.count.get();
+        assert_eq!(used(&mut gateway, &sent), Ok(rule.map(str::to_owned)));
+        assert!(
+            gateway.host.count.get() - before <= 3,
+            "one read for all rules"
+        );
+    }
+    own(
+        &gateway,
+        "xds.route_metadata.filter_metadata.com.example.tier",
+        b"gold",
+    );
+    assert_eq!(used(&mut gateway, &sent), Ok(Some("1".into())));
+
+    let kong = rules(&[json!({"properties": {"kong.route_name": "r", "kong.service_name": "s"}})]);
+    let mut gateway = Gateway::nginx().warm(&kong);
+    own(&gateway, "kong.route_name", b"r");
+    assert_eq!(used(&mut gateway, &[]), Ok(None));
+    own(&gateway, "kong.service_name", b"s");
+    assert_eq!(used(&mut gateway, &[]), Ok(Some("0".into())));
+}
+
+#[test]
+fn a_property_that_the_gateway_fails_to_give_has_the_request_refused() {
+    let configuration = rules(&[json!({"properties": {"xds.route_name": "r"}}), json!({})]);
+    let mut gateway = Gateway::envoy().warm(&configuration);
+    for (status, expected) in [(3, Ok(Some("1".to_owned()))), (12, Err(503))] {
+        let failure = crate::Status::Other(status);
+        gateway
+            .host
+            .failures
+            .borrow_mut()
+            .insert("property", failure);
+        assert_eq!(used(&mut gateway, &[]), expected, "{status}");
+    }
+}
+
+#[test]
 fn methods_and_headers_are_exact() {
     let configuration = rules(&[json!({"methods": ["POST"], "headers": {"X-Tier": "gold"}})]);
     let mut gateway = Gateway::envoy().warm(&configuration);
@@ -212,7 +421,8 @@ fn a_host_that_cannot_say_has_the_request_refused() {
 mod properties {
     use proptest::prelude::*;
 
-    use super::{normal_host, normal_path};
+    use super::super::host::normal as normal_host;
+    use super::super::path::normal as normal_path;
 
     proptest! {
         #[test]

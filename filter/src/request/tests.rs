@@ -159,6 +159,26 @@ fn on_error_says_what_becomes_of_the_request() {
         assert_eq!(gateway.status(), Some(503));
         let gateway = on_error(&json!({"status": 418}), &OWN, waits);
         assert_eq!(gateway.status(), Some(418));
+        let answers = [
+            (r#"{"error":"later"}"#, "application/json"),
+            (r#""later""#, "application/json"),
+            ("come back\nlater", "text/plain; charset=utf-8"),
+            ("", "text/plain; charset=utf-8"),
+        ];
+        for (body, content_type) in answers {
+            let gateway = on_error(&json!({"status": 429, "body": body}), &OWN, waits);
+            let answered = gateway.host.response.borrow();
+            let (status, text) = answered.as_ref().expect("an answer");
+            assert_eq!((*status, text), (429, &body.escape_default().to_string()));
+            drop(answered);
+            let sent = gateway.host.response_headers.borrow();
+            assert_eq!(
+                *sent,
+                [("content-type".to_owned(), content_type.to_owned())]
+            );
+        }
+        let gateway = on_error(&json!({"body": "{}"}), &OWN, waits);
+        assert_eq!(gateway.status(), Some(503));
 
         let gateway = on_error(&json!({"without_field": true}), &OWN, waits);
         assert_eq!(gateway.status(), None, "waits: {waits}");

@@ -33,6 +33,7 @@ pub(crate) struct FakeHost {
     pub(crate) answer: RefCell<(Vec<HeaderPair>, Vec<u8>)>,
     pub(crate) function: RefCell<Option<Function>>,
     pub(crate) response: RefCell<Option<(u32, String)>>,
+    pub(crate) response_headers: RefCell<Vec<(String, String)>>,
     pub(crate) is_nginx: Cell<bool>,
     pub(crate) clocks: Cell<usize>,
     /// The current context, as the gateway sees it.
@@ -163,6 +164,7 @@ impl Host for Rc<FakeHost> {
         if path == "plugin_vm_id" && !self.is_nginx.get() {
             return Ok(Vec::new());
         }
+        self.look("property")?;
         self.properties
             .borrow()
             .get(&path)
@@ -234,10 +236,14 @@ impl Host for Rc<FakeHost> {
     fn send_local_response(
         &self,
         status: u32,
-        _: &[(&str, &[u8])],
+        headers: &[(&str, &[u8])],
         body: &[u8],
     ) -> Result<(), Status> {
         self.act("send_local_response", format!("respond {status}"))?;
+        let headers = headers.iter();
+        *self.response_headers.borrow_mut() = headers
+            .map(|(name, value)| ((*name).to_owned(), text(value)))
+            .collect();
         *self.response.borrow_mut() = Some((status, text(body)));
         Ok(())
     }

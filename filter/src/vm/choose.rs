@@ -21,8 +21,9 @@ pub(super) fn choose<'a, H: Host>(
             }
         }
     }
-    if ready.looks_at_path {
-        let is_clear = facts.read_path()?;
+    if ready.looks_at.path || ready.looks_at.query {
+        facts.read_target()?;
+        let is_clear = !ready.looks_at.path || facts.judge_path();
         let mut slots = ready.slots.iter();
         if !is_clear || slots.any(|slot| slot.rule.matcher.is_ambiguous(&facts)) {
             return Err(Refusal::Ambiguous);

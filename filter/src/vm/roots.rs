@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::Vm;
-use crate::compile::{Asked, Compiled, Kind, Resolver, Rule};
+use crate::compile::{Asked, Compiled, Kind, LooksAt, Resolver, Rule};
 use crate::resolver::Poller;
 use crate::slot::Slot;
 use crate::table::{Age, EntryId, SECOND};
@@ -56,7 +56,7 @@ pub(super) struct Ready {
     /// The distinct references of all its rules.
     references: Vec<Asked>,
     pub(super) slots: Vec<Slot>,
-    pub(super) looks_at_path: bool,
+    pub(super) looks_at: LooksAt,
     pub(super) matched_headers: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl<H: Host> Vm<H> {
                 resolver: Rc::new(compiled.resolver),
                 references: compiled.references,
                 slots: rules.map(|rule| Slot::new(Rc::new(rule))).collect(),
-                looks_at_path: compiled.looks_at_path,
+                looks_at: compiled.looks_at,
                 matched_headers: compiled.matched_headers,
             };
             self.keep_fresh(&mut ready);

@@ -28,7 +28,7 @@ impl<H: Host> Vm<H> {
     pub(super) fn wait(&mut self, context: u32, needs: Needs) -> Action {
         let poller = self.pollers.iter().find(|poller| poller.id == needs.poller);
         let Some(resolver) = poller.map(|poller| Rc::clone(&poller.resolver)) else {
-            return self.refuse(Refusal::Unable);
+            return self.refuse(&Refusal::Unable);
         };
         if self.waiting.len() >= MAX_WAITING {
             return self.serve_now(&needs);
@@ -60,7 +60,7 @@ impl<H: Host> Vm<H> {
         }
         match self.finish(&waiting) {
             Ok(()) => Action::Continue,
-            Err(refusal) => self.refuse(refusal),
+            Err(refusal) => self.refuse(&refusal),
         }
     }
 
@@ -267,11 +267,11 @@ impl<H: Host> Vm<H> {
             Ok(()) => {
                 // A request that cannot be woken would be held until its client gives up.
                 if self.host.resume_request().is_err() {
-                    self.refuse(Refusal::Unable);
+                    self.refuse(&Refusal::Unable);
                 }
             }
             Err(refusal) => {
-                self.refuse(refusal);
+                self.refuse(&refusal);
             }
         }
     }
@@ -298,7 +298,7 @@ impl<H: Host> Vm<H> {
     fn serve_now(&mut self, needs: &Needs) -> Action {
         let fields = match self.last_word(needs.poller, &needs.rule, &needs.entries) {
             Ok(fields) => fields,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.refuse(&refusal),
         };
         match request::apply(&self.host, self.kind, &needs.rule, &fields) {
             Ok(()) => Action::Continue,
@@ -326,7 +326,7 @@ impl<H: Host> Vm<H> {
         }
         match decision.state {
             State::Serve(fields) => Ok(fields),
-            State::Refuse(status) => Err(Refusal::Status(status)),
+            State::Refuse(answer) => Err(Refusal::Missing(answer)),
             State::Unknown => Err(Refusal::Unable),
         }
     }

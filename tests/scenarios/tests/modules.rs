@@ -37,6 +37,8 @@ const IMPORTS: &[&str] = &[
     "wasi_snapshot_preview1.environ_sizes_get",
     "wasi_snapshot_preview1.fd_write",
     "wasi_snapshot_preview1.proc_exit",
+    // For a hash map in the regular expressions, when one is compiled.
+    "wasi_snapshot_preview1.random_get",
 ];
 
 /// What Envoy needs. Every further callback would be called, and paid for, with each request.
@@ -113,7 +115,8 @@ fn the_file_for_every_gateway_has_what_nginx_calls_blindly() -> Result<()> {
 #[test]
 fn the_files_stay_small() -> Result<()> {
     // Envoy compiles every function before it serves, for each worker's VM.
-    for (name, bound) in [(EVERY, 360_000), (ENVOY, 360_000)] {
+    // The regular expressions of `match.path_regex` take 63,000 bytes of it.
+    for (name, bound) in [(EVERY, 450_000), (ENVOY, 450_000)] {
         let size = std::fs::metadata(paths::module(name)?)?.len();
         assert!(size < bound, "{name} has {size} bytes, more than {bound}");
     }

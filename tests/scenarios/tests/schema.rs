@@ -127,7 +127,9 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (
             true,
             rule(
-                json!({"match": {"host": ["a"], "methods": ["GET"], "path_prefix": "/v1", "headers": {"a": "b"}}, "request": set}),
+                json!({"match": {"host": ["a"], "methods": ["GET"], "path_prefix": "/v1", "headers": {"a": "b"},
+                    "path": "/v1/x", "path_regex": "/v[0-9]/.*", "querystring": {"a": "b"},
+                    "properties": {"connection.requested_server_name": "a"}}, "request": set}),
             ),
         ),
         (
@@ -142,6 +144,10 @@ fn valid_and_invalid_configurations_are_told_apart() {
         ),
         (true, rule(json!({"on_error": {"status": 400}}))),
         (true, rule(json!({"on_error": {"status": 599}}))),
+        (
+            true,
+            rule(json!({"on_error": {"status": 500, "body": "{}"}})),
+        ),
         (true, rule(json!({"on_error": {"without_field": true}}))),
         (
             true,
@@ -200,6 +206,13 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (false, rule(json!({"match": {"host": [""]}}))),
         (false, rule(json!({"match": {"host": "a"}}))),
         (false, rule(json!({"match": {"path_prefix": "v1"}}))),
+        (false, rule(json!({"match": {"path": "v1"}}))),
+        (false, rule(json!({"match": {"path_regex": ""}}))),
+        (false, rule(json!({"match": {"querystring": {"a": 1}}}))),
+        (
+            false,
+            rule(json!({"match": {"properties": ["xds.route_name"]}})),
+        ),
         (false, rule(json!({"match": {"headers": {"a": 1}}}))),
         (false, rule(json!({"match": {"headers": {"a": null}}}))),
         (false, rule(json!({"request": {"set": {"headers": ["a"]}}}))),
@@ -211,6 +224,14 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (false, rule(json!({"basic_auth": {"username": "u"}}))),
         (false, rule(json!({"on_error": {"status": 399}}))),
         (false, rule(json!({"on_error": {"status": 600}}))),
+        (
+            false,
+            rule(json!({"on_error": {"body": "x", "default": "x"}})),
+        ),
+        (
+            false,
+            rule(json!({"on_error": {"body": "x", "without_field": true}})),
+        ),
         (
             false,
             rule(json!({"on_error": {"status": 500, "default": "x"}})),

@@ -35,6 +35,7 @@ pub struct Plan {
     tally: Option<String>,
     tokens: Option<Tokens>,
     workers: u32,
+    adjust_listener: Option<fn(&mut Value)>,
 }
 
 /// Loopback TCP in place of the Unix socket.
@@ -65,6 +66,7 @@ impl Plan {
             tally: None,
             tokens: None,
             workers: 2,
+            adjust_listener: None,
         }
     }
 
@@ -160,6 +162,13 @@ impl Plan {
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// In Envoy, a last change to the listener: its routes, say.
+    #[must_use]
+    pub fn adjust_listener(mut self, adjust: fn(&mut Value)) -> Self {
+        self.adjust_listener = Some(adjust);
         self
     }
 
@@ -282,6 +291,9 @@ impl Plan {
         if let Some(tokens) = &self.tokens {
             filter = filter.host_env(TOKEN);
             setup = setup.env(TOKEN, &tokens.of_filter);
+        }
+        if let Some(adjust) = self.adjust_listener {
+            setup = setup.adjust_listener(adjust);
         }
         let envoy = setup
             .concurrency(self.workers)

@@ -8,6 +8,7 @@ mod host_function;
 mod kong;
 mod leaks;
 mod life;
+mod matching;
 mod reconfigured;
 mod rules;
 mod traps;
