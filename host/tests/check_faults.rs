@@ -310,3 +310,98 @@ fn offline_no_vault_is_asked_and_none_need_be_there() {
     assert_eq!(code, 0, "{found:#?}");
     assert_eq!(place.findings(&["a.env", "vaultref.yaml"]).0, 2);
 }
+
+/// Where control planes and nginx have the filter's configuration, and what they pass on to it.
+#[test]
+fn the_filter_is_found_in_objects_of_kubernetes_and_in_nginx_conf() {
+    let place = Place::new();
+    place.put("vaultref.yaml", "vaults: [{name: env}]");
+    place.put(
+        "istio.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+spec:
+  url: oci://registry.internal/vaultref-envoy:1
+  vmConfig: { env: [{ name: SEEN, valueFrom: HOST }] }
+  pluginConfig:
+    resolver: { upstream: u, token_env: NOT_SEEN_A }
+    request: { set: { headers: { host: x } } }
+---
+kind: WasmPlugin
+spec: { url: 'oci://registry.internal/other:1', pluginConfig: { request: 1 } }
+",
+    );
+    place.put(
+        "gateway.yaml",
+        "kind: EnvoyExtensionPolicy
+spec:
+  wasm:
+    - name: vaultref
+      code: { type: Image, image: { url: registry.internal/filter } }
+      env: { hostKeys: [SEEN] }
+      config: { resolver: { upstream: u, token_env: NOT_SEEN_B }, reqest: {} , request: {} }
+    - name: other
+      code: { type: Image, image: { url: registry.internal/other } }
+      config: { unknown: {} }
+",
+    );
+    place.put(
+        "nginx.conf",
+        r#"env SEEN;
+# proxy_wasm vaultref '{ "unknown": 1 }';
+http {
+    proxy_set_header x "{vault://env/outside}";
+    proxy_wasm vaultref '{ "resolver": { "upstream": "http://u", "token_env": "SEEN" },
+                           "request": { "remove": { "headers": ["x-gone"] } } }';
+    proxy_wasm other '{ "unknown": 2 }';
+}
+"#,
+    );
+    let files = ["istio.yaml", "gateway.yaml", "nginx.conf"];
+    let (code, found) = place.findings(&[&["--offline"][..], &files].concat());
+    let table = [
+        (
+            "istio.yaml",
+            "NOT_SEEN_A",
+            "/spec/pluginConfig/resolver/token_env",
+        ),
+        (
+            "istio.yaml",
+            "host: x",
+            "/spec/pluginConfig/request/set/headers/host",
+        ),
+        (
+            "gateway.yaml",
+            "NOT_SEEN_B",
+            "/spec/wasm/0/config/resolver/token_env",
+        ),
+        ("gateway.yaml", "reqest", "/spec/wasm/0/config/reqest"),
+        ("nginx.conf", "{vault://env/outside}", ""),
+        ("nginx.conf", "\"http://u\"", "/resolver/upstream"),
+        ("nginx.conf", "\"x-gone\"", "/request/remove/headers/0"),
+    ];
+    for (file, needle, pointer) in table {
+        let (line, column) = place.place_of(file, needle);
+        let is_it = |finding: &&Value| {
+            finding["verdict"] == "fault"
+                && finding["file"] == file
+                && finding["pointer"] == pointer
+                && finding["line"] == line
+        };
+        let hits = found.iter().filter(is_it).count();
+        assert_eq!(hits, 1, "{file}:{line}:{column} {pointer} in {found:#?}");
+    }
+    assert_eq!((code, found.len()), (2, table.len()), "{found:#?}");
+    let long = format!(
+        "proxy_wasm vaultref '{{ \"resolver\": {{ \"upstream\": \"u:1\" }}, \"rules\": [{}] }}';",
+        " ".repeat(4096)
+    );
+    place.put("nginx.conf", long);
+    let (code, found) = place.findings(&["--offline", "nginx.conf"]);
+    assert_eq!((code, found.len()), (2, 1), "{found:#?}");
+    assert!(
+        found[0]["cause"]
+            .as_str()
+            .is_some_and(|cause| cause.contains("4,096"))
+    );
+}

@@ -7,12 +7,14 @@
 //! | `vaultref.yaml` | `vaults`, `listen` or `clients` at the top |
 //! | the filter's configuration | `resolver`, `rules`, `request` or `basic_auth` at the top |
 //! | another document | it is YAML or JSON |
-//! | `kong.conf` | a name that ends with `.conf` |
+//! | `nginx.conf` | a name that ends with `.conf`, and `proxy_wasm` in it |
+//! | `kong.conf` | any other name that ends with `.conf` |
 //! | variables | a name that ends with `.env`, or `NAME=value` lines only |
 //! | a text | all else |
 //!
 //! The filter's configuration is also found inside other documents, as a block or as JSON text.
 
+mod nginx;
 mod wasm;
 
 use std::path::Path;
@@ -60,6 +62,8 @@ enum Form {
 
 const IN_ENVOY: &str =
     "it stands outside of a Vaultref filter's configuration, where Envoy takes it as it is written";
+const IN_NGINX: &str =
+    "it stands outside of a Vaultref filter's configuration, where nginx takes it as it is written";
 const IN_KONG: &str = "it is not all of the value, so Kong takes the value as it is written";
 
 impl File {
@@ -116,6 +120,9 @@ impl File {
         let name = Path::new(&self.name);
         let has_end = |end: &str| name.to_string_lossy().ends_with(end);
         let is_conf = has_end(".conf");
+        if is_conf && let Some(directives) = nginx::directives(source) {
+            return self.nginx(source, &directives);
+        }
         let lines = if is_conf {
             lines::kong(source)
         } else if has_end(".env") || lines::is_environment(source) {
@@ -130,6 +137,48 @@ impl File {
             };
             let literal = (is_conf && !is_list_of_references(&value)).then_some(IN_KONG);
             self.scan(source, &value, &pointer, literal, |offset| at + offset);
+        }
+    }
+
+    fn nginx(&mut self, source: &str, directives: &[nginx::Directive<'_>]) {
+        let gateway = nginx::gateway(directives);
+        for directive in directives {
+            let configuration = directive.configuration();
+            let ours = configuration.map(|it| it.range.clone());
+            for parameter in directive.parameters() {
+                if ours.as_ref() != Some(&parameter.range) {
+                    let start = parameter.range.start;
+                    self.scan(source, &parameter.text, "", Some(IN_NGINX), |at| start + at);
+                }
+            }
+            if let Some(configuration) = configuration {
+                self.parameter(source, configuration, &gateway);
+            }
+        }
+    }
+
+    fn parameter(&mut self, source: &str, found: &nginx::Parameter<'_>, gateway: &Gateway) {
+        let start = found.range.start;
+        if found.range.len() > nginx::LONGEST_PARAMETER {
+            let place = self.place(source, Some(start), "");
+            let cause = "nginx reads no parameter of more than 4,096 bytes";
+            self.fault(place, Kind::Configuration, cause);
+        }
+        // Where it begins in the file it begins here, so that places are those of the file.
+        let mut text = " ".repeat(start);
+        text.push_str(&found.text);
+        match tree::json::parse(&text) {
+            Ok(tree) => {
+                let layer = Layer {
+                    text: &text,
+                    outer: None,
+                };
+                Reader::new(self, source, gateway).filter(&layer, "", &tree, gateway);
+            }
+            Err(Unreadable { at, problem }) => {
+                let place = self.place(source, Some(at), "");
+                self.fault(place, Kind::Syntax, problem);
+            }
         }
     }
 

@@ -14,8 +14,9 @@ pub(super) struct Plugin<'a> {
 }
 
 impl<'a> Plugin<'a> {
-    /// The plugin that this is, if it is one of ours: Envoy's `PluginConfig`, an item of Kong's
-    /// `filters`, or what looks like a configuration of the filter wherever it stands.
+    /// The plugin that this is, if it is one of ours: Envoy's `PluginConfig`, the `spec` of Istio's
+    /// `WasmPlugin`, an item of Envoy Gateway's `wasm` or of Kong's `filters`, or what looks like a
+    /// configuration of the filter wherever it stands.
     pub(super) fn of(tree: &'a Tree, is_kong: bool, usual: &Gateway) -> Option<Self> {
         if !tree.is_mapping() {
             return None;
@@ -34,6 +35,8 @@ impl<'a> Plugin<'a> {
             Self::of_kong(tree)
         } else {
             Self::of_envoy(tree)
+                .or_else(|| Self::of_istio(tree))
+                .or_else(|| Self::of_envoy_gateway(tree))
         }
     }
 
@@ -58,6 +61,46 @@ impl<'a> Plugin<'a> {
             gateway: Gateway {
                 kind: Kind::Envoy,
                 variables: Some(variables(vm)),
+            },
+        })
+    }
+
+    fn of_istio(tree: &'a Tree) -> Option<Self> {
+        let configuration = tree.member("pluginConfig")?;
+        let names = [tree.member("url")?].into_iter();
+        let names = names.chain(tree.member("pluginName"));
+        let variables = tree.descendant(&["vmConfig", "env"]);
+        let variables = variables.into_iter().flat_map(Tree::items);
+        let variables = variables.filter_map(|variable| variable.member("name"));
+        Self::of_kubernetes("/pluginConfig", configuration, names, variables)
+    }
+
+    fn of_envoy_gateway(tree: &'a Tree) -> Option<Self> {
+        let (code, configuration) = (tree.member("code")?, tree.member("config")?);
+        let url = ["http", "image"].map(|kind| code.descendant(&[kind, "url"]));
+        let names = [tree.member("name"), tree.member("rootID")];
+        let names = names.into_iter().chain(url).flatten();
+        let variables = tree.descendant(&["env", "hostKeys"]);
+        let variables = variables.into_iter().flat_map(Tree::items);
+        Self::of_kubernetes("/config", configuration, names, variables)
+    }
+
+    fn of_kubernetes(
+        pointer: &'static str,
+        configuration: &'a Tree,
+        mut names: impl Iterator<Item = &'a Tree>,
+        variables: impl Iterator<Item = &'a Tree>,
+    ) -> Option<Self> {
+        let is_ours = names.any(is_called_vaultref)
+            || is_configuration(configuration)
+            || has_references(configuration);
+        let variables = variables.filter_map(Tree::text).map(str::to_owned);
+        is_ours.then(|| Self {
+            pointer,
+            configuration,
+            gateway: Gateway {
+                kind: Kind::Envoy,
+                variables: Some(variables.collect()),
             },
         })
     }
