@@ -9,7 +9,7 @@ use vaultref_contract::wire::{
     self, Failure, FailureKind, Lifetime, Refusal, RefusalKind, ReplyError, ResolveRequest,
     ResolveResponse,
 };
-use wit_parser::{FunctionKind, Resolve, Type, TypeDefKind, TypeId, WorldKey};
+use wit_parser::{FunctionKind, Handle, Resolve, Type, TypeDefKind, TypeId, WorldKey};
 
 struct Wit(Resolve);
 
@@ -262,6 +262,60 @@ fn the_function_takes_a_request_and_gives_an_answer_or_a_refusal() {
     assert_eq!(host.name, "host");
     let exports: Vec<_> = host.exports.keys().collect();
     assert_eq!(exports, [&WorldKey::Interface(id)]);
+}
+
+/// The functions of an interface, with the types that their results are made of.
+fn functions(wit: &Wit, interface: &str) -> Vec<(String, Vec<String>)> {
+    let interfaces = &mut wit.0.interfaces.iter();
+    let (_, interface) = interfaces
+        .find(|(_, found)| found.name.as_deref() == Some(interface))
+        .expect("the interface");
+    let functions = interface.functions.values().map(|function| {
+        let mut within = Vec::new();
+        let mut open: Vec<Type> = function.result.into_iter().collect();
+        while let Some(of) = open.pop() {
+            let Type::Id(id) = of else { continue };
+            let found = &wit.0.types[id];
+            within.extend(found.name.clone());
+            match &found.kind {
+                TypeDefKind::Enum(_) => {}
+                TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id)) => {
+                    within.extend(wit.0.types[*id].name.clone());
+                }
+                TypeDefKind::List(of) | TypeDefKind::Option(of) | TypeDefKind::Type(of) => {
+                    open.push(*of);
+                }
+                TypeDefKind::Record(record) => {
+                    open.extend(record.fields.iter().map(|field| field.ty));
+                }
+                TypeDefKind::Result(result) => open.extend(result.ok.into_iter().chain(result.err)),
+                TypeDefKind::Variant(variant) => {
+                    open.extend(variant.cases.iter().filter_map(|case| case.ty));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        (function.name.clone(), within)
+    });
+    functions.collect()
+}
+
+#[test]
+fn a_component_gets_secrets_one_by_one_and_values_through_reveal_alone() {
+    let wit = Wit::load();
+    let secrets = functions(&wit, "secrets");
+    let names: Vec<_> = secrets.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = ["[method]secret.revision", "[method]secret.lifetime", "get"];
+    assert_eq!(names, expected, "no list, no get-all");
+    for (name, within) in &secrets {
+        assert!(!within.iter().any(|of| of == "value"), "{name}: {within:?}");
+    }
+    let reveal = functions(&wit, "reveal");
+    let [(name, within)] = &reveal[..] else {
+        panic!("{reveal:?}")
+    };
+    assert_eq!(name, "reveal");
+    assert!(within.iter().any(|of| of == "value"), "{within:?}");
 }
 
 /// What the Rust side makes of the function's result, both ways.
