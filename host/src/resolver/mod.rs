@@ -5,6 +5,7 @@
 //! nobody asks for. What a client may not read is never started.
 
 mod ask;
+mod blocking;
 mod cache;
 mod explain;
 mod flight;
@@ -17,7 +18,7 @@ mod settle;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ struct Inner {
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
+    numbers: AtomicU32,
     jitter: Jitter,
     agenda: refresh::Agenda,
     metrics: Metrics,
@@ -73,6 +75,7 @@ impl Resolver {
             runtime,
             cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
+            numbers: AtomicU32::new(0),
             jitter: Jitter::new(boot),
             agenda: refresh::Agenda::new(),
             metrics: Metrics::new(),
@@ -110,6 +113,12 @@ impl Resolver {
     #[must_use]
     pub fn finished_reads(&self) -> watch::Receiver<u64> {
         self.0.finished.subscribe()
+    }
+
+    /// A number that has not been given yet, until all have been.
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn number(&self) -> u32 {
+        self.0.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The vaults that are served now.
