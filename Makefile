@@ -20,6 +20,7 @@ LOCKED := --locked
 MODULE := $(CARGO) build $(LOCKED) --package vaultref-module --profile wasm --target wasm32-wasip1
 MODULE_FILE := $(TARGET_DIR)/wasm32-wasip1/wasm/vaultref.wasm
 GUESTS := --manifest-path tests/guests/Cargo.toml --target-dir $(TARGET_DIR)/guests
+COMPONENT := --manifest-path examples/component/Cargo.toml --target-dir $(TARGET_DIR)/guests
 PROGRAMS := $(CARGO) build $(LOCKED) --package vaultref-host --package vaultref-scenarios --bins
 
 # Packages with property tests, and how many cases `make fuzz` gives each.
@@ -76,14 +77,17 @@ lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	scripts/install-tools lint-components wasm-target cargo-deny
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/guests/Cargo.toml --all --check
+	$(CARGO) fmt --manifest-path examples/component/Cargo.toml --check
 	printf '\n==> lint: clippy\n'
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	$(CARGO) clippy $(LOCKED) --package vaultref-abi --package vaultref-module --target wasm32-wasip1 -- -D warnings
 	$(CARGO) clippy $(LOCKED) --package vaultref-module --target wasm32-wasip1 --no-default-features -- -D warnings
 	$(CARGO) clippy $(LOCKED) $(GUESTS) --target wasm32-wasip1 -- -D warnings
+	$(CARGO) clippy $(LOCKED) $(COMPONENT) --target wasm32-wasip1 -- -D warnings
 	printf '\n==> lint: dependencies\n'
 	.tools/bin/cargo-deny --locked check bans licenses sources
 	.tools/bin/cargo-deny --locked --manifest-path tests/guests/Cargo.toml --config deny.toml check bans licenses sources
+	.tools/bin/cargo-deny --locked --manifest-path examples/component/Cargo.toml --config deny.toml check bans licenses sources
 	printf '\n==> lint: documentation\n'
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc $(LOCKED) --workspace --no-deps
 
@@ -104,10 +108,11 @@ wasm: ## both modules as shipped: dist/vaultref.wasm and dist/vaultref-envoy.was
 	install -m 644 "$(MODULE_FILE)" dist/vaultref-envoy.wasm
 	ls -l dist/*.wasm
 
-guests: # filters to measure against, for tests and bench
-	$(call say,guests: filters to measure against)
+guests: # filters to measure against, and components, for tests and bench
+	$(call say,guests: filters to measure against and components to try)
 	scripts/install-tools wasm-target
 	$(CARGO) build $(LOCKED) $(GUESTS) --profile wasm --target wasm32-wasip1
+	$(CARGO) build $(LOCKED) $(COMPONENT) --profile wasm --target wasm32-wasip1
 
 build: ## the release binary: target/release/vaultref
 	$(call say,build: $(TARGET_DIR)/release/vaultref)

@@ -9,6 +9,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod component;
 pub mod conjur;
 pub mod daemon;
 pub mod drongo;
