@@ -18,7 +18,9 @@ mod settle;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(feature = "wasmtime")]
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -58,6 +60,7 @@ struct Inner {
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
+    #[cfg(feature = "wasmtime")]
     numbers: AtomicU32,
     jitter: Jitter,
     agenda: refresh::Agenda,
@@ -75,6 +78,7 @@ impl Resolver {
             runtime,
             cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
+            #[cfg(feature = "wasmtime")]
             numbers: AtomicU32::new(0),
             jitter: Jitter::new(boot),
             agenda: refresh::Agenda::new(),
