@@ -391,6 +391,9 @@ impl Choices {
         if self.next() >= 252 {
             return self.odd();
         }
+        if let Some(values) = schema["enum"].as_array() {
+            return values[usize::from(self.next()) % values.len()].clone();
+        }
         match schema["type"].as_str() {
             Some("array") => {
                 let count = self.next() % 3;
