@@ -19,7 +19,8 @@ mod on_error;
 mod references;
 mod resolver;
 
-use references::References;
+pub(crate) use references::References;
+pub(crate) use resolver::resolver;
 
 pub(crate) use fields::{HeaderVerb, HeaderWrite, QueryVerb, QueryWrite, header_name};
 
@@ -30,6 +31,16 @@ pub enum Kind {
     Envoy,
     /// nginx with ngx_wasm_module; what is not known to be Envoy is treated as it.
     Nginx,
+}
+
+impl Kind {
+    /// The kind of gateway that this is: of all that are known, only Envoy has the property.
+    pub(crate) fn of(host: &impl Host) -> Self {
+        match host.property(&["plugin_vm_id"]) {
+            Ok(_) => Self::Envoy,
+            Err(_) => Self::Nginx,
+        }
+    }
 }
 
 /// A configuration ready for use.
@@ -182,7 +193,7 @@ pub(crate) fn compile(
     kind: Kind,
     host: &impl Variables,
 ) -> Result<Compiled, ConfigError> {
-    let resolver = resolver::resolver(config.resolver, kind, host)?;
+    let resolver = resolver("/resolver", config.resolver, kind, host)?;
     let single =
         config.request.is_some() || config.basic_auth.is_some() || config.on_error.is_some();
     let rules = match (config.rules, single) {
@@ -237,7 +248,7 @@ pub(crate) fn compile(
     })
 }
 
-fn compile_rule(
+pub(crate) fn compile_rule(
     place: String,
     config: RuleConfig,
     kind: Kind,

@@ -6,12 +6,16 @@
 
 use thiserror::Error;
 
+mod document;
 mod json;
 mod reader;
 mod struct_pb;
 
-use json::Json;
 use reader::Reader;
+
+pub(crate) use document::{DocumentConfig, OWN_MEMBER};
+pub(crate) use json::Json;
+pub(crate) use reader::repeated;
 
 /// The configuration of the Vaultref filter: `rules`, or the fields of one rule for every request.
 /// A field that is written twice is refused as well, which a schema cannot say.
@@ -199,11 +203,15 @@ impl Config {
     /// # Errors
     /// Names the place, as a JSON pointer, and the cause.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        Self::read(Self::value(bytes)?)
+    }
+
+    fn value(bytes: &[u8]) -> Result<Json, ConfigError> {
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
         let Some(first) = first else {
             return Err(ConfigError::new("", "there is no configuration"));
         };
-        let value = match *first {
+        Ok(match *first {
             b'{' => match serde_json::from_slice(bytes) {
                 Ok(value) => value,
                 // A Struct begins with a line feed and a length, which may be 0x7b, a brace.
@@ -213,8 +221,7 @@ impl Config {
             _ => struct_pb::decode(bytes).ok_or_else(|| {
                 ConfigError::new("", "neither a JSON object nor a protobuf Struct")
             })?,
-        };
-        Self::read(value)
+        })
     }
 
     fn read(value: Json) -> Result<Self, ConfigError> {

@@ -22,8 +22,10 @@
 #[allow(dead_code)] // of what follows
 mod body;
 mod check;
+mod clock;
 mod compile;
 mod config;
+mod documents;
 mod host;
 mod matching;
 mod pairs;
@@ -44,6 +46,7 @@ mod testing;
 pub use check::check;
 pub use compile::Kind;
 pub use config::{Config, ConfigError};
+pub use documents::{DocumentId, Documents, News};
 pub use host::{Callbacks, HeaderPair, Host, Level, Status};
 pub use pairs::{decode_pairs, encode_pairs};
 pub use vm::{Action, Vm};

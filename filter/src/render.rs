@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use vaultref_contract::Secret;
 
+use crate::body::text::quote;
+
 /// A value that a rule writes.
 #[derive(Debug)]
 pub(crate) struct Value {
@@ -42,7 +44,9 @@ pub(crate) enum Piece {
 pub(crate) enum Encoding {
     /// Into a header, as it is.
     Header,
-    /// Into a query string, percent-encoded.
+    /// Into a JSON body, as a text with its quotes.
+    Json,
+    /// Into a query string or a form, percent-encoded.
     Query,
 }
 
@@ -53,6 +57,8 @@ pub(crate) enum Unrenderable {
     ControlCharacter(usize),
     /// A username with a colon would move a part of itself into the password.
     ColonInUsername(usize),
+    /// A secret that is no text is to become one; the index of a reference of the value.
+    NotText(usize),
     /// A secret is not there; the index of its reference in the rule's list.
     Missing(usize),
 }
@@ -76,6 +82,10 @@ impl Value {
                         check(pieces, &secret, is_control, Unrenderable::ControlCharacter)?;
                         Ok(text)
                     }
+                    Encoding::Json => match quote(text.expose()) {
+                        Some(quoted) => Ok(Secret::new(quoted)),
+                        None => Err(Unrenderable::NotText(not_text(pieces, &secret))),
+                    },
                     Encoding::Query => Ok(Secret::new(crate::query::encode(text.expose()))),
                 }
             }
@@ -99,6 +109,7 @@ impl Value {
     pub(crate) fn literal(&self, text: &str) -> Secret {
         match self.encoding {
             Encoding::Header => Secret::new(text.as_bytes().to_vec()),
+            Encoding::Json => Secret::new(quote(text.as_bytes()).unwrap_or_default()),
             Encoding::Query => Secret::new(crate::query::encode(text.as_bytes())),
         }
     }
@@ -155,6 +166,19 @@ fn check<'a>(
         }
     }
     Ok(())
+}
+
+/// The reference whose secret is no text, or the first one.
+fn not_text<'a>(pieces: &[Piece], secret: &impl Fn(usize) -> Option<&'a Secret>) -> usize {
+    let mut references = pieces.iter().filter_map(|piece| match piece {
+        Piece::Reference(index) => Some(*index),
+        Piece::Text(_) => None,
+    });
+    let first = references.clone().next().unwrap_or_default();
+    let is_text = |index: &usize| {
+        secret(*index).is_none_or(|secret| std::str::from_utf8(secret.expose()).is_ok())
+    };
+    references.find(|index| !is_text(index)).unwrap_or(first)
 }
 
 fn basic(username: &Secret, password: &Secret) -> Secret {

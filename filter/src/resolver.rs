@@ -82,8 +82,25 @@ impl From<ReplyError> for Unanswered {
     }
 }
 
+/// Where the poller for a resolver stands in a list; it is made if there is none.
+pub(crate) fn poller_for(
+    pollers: &mut Vec<Poller>,
+    next_id: &mut u32,
+    resolver: &Rc<Resolver>,
+) -> usize {
+    let known = pollers
+        .iter()
+        .position(|poller| poller.resolver == *resolver);
+    known.unwrap_or_else(|| {
+        let id = *next_id;
+        *next_id = id.wrapping_add(1);
+        pollers.push(Poller::new(id, Rc::clone(resolver)));
+        pollers.len().saturating_sub(1)
+    })
+}
+
 impl Poller {
-    pub(crate) fn new(id: u32, resolver: Rc<Resolver>) -> Self {
+    fn new(id: u32, resolver: Rc<Resolver>) -> Self {
         Self {
             id,
             resolver,

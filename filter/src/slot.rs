@@ -67,22 +67,30 @@ impl Slot {
         self.held_since = None;
     }
 
+    /// Whether the state is to be made anew. In the middle of a poll, or after an answer to a single
+    /// request, what has changed is `partial`, and only a rule that has nothing yet, or no longer all,
+    /// is made of that: the others are to change when all of it is there.
+    pub(crate) fn is_due(&self, table: &Table, dirty: bool, partial: bool) -> bool {
+        let at_once = !partial || self.is_unknown() || self.has_lost(table);
+        (dirty && at_once) || self.is_held()
+    }
+
     pub(crate) fn is_unknown(&self) -> bool {
         matches!(self.state, State::Unknown)
     }
 
     /// Whether a value of the rule is gone: too old, or taken back.
-    pub(crate) fn has_lost(&self, table: &Table) -> bool {
+    fn has_lost(&self, table: &Table) -> bool {
         let mut entries = self.entries.iter().map(|id| table.get(*id));
         entries.any(|entry| entry.is_none_or(|entry| entry.secret().is_none()))
     }
 
-    pub(crate) fn is_held(&self) -> bool {
+    fn is_held(&self) -> bool {
         self.held_since.is_some()
     }
 
-    /// Makes the state anew if something that it was made from has changed.
-    pub(crate) fn refresh(&mut self, host: &impl Host, table: &Table, age: Age) {
+    /// Makes the state anew if something that it was made from has changed; says whether it did.
+    pub(crate) fn refresh(&mut self, host: &impl Host, table: &Table, age: Age) -> bool {
         let entries: Vec<Option<&Entry>> = self.entries.iter().map(|id| table.get(*id)).collect();
         let versions: Vec<u64> = entries
             .iter()
@@ -98,10 +106,10 @@ impl Slot {
         if made && versions == self.versions {
             self.usable_until = usable_until;
             self.held_since = None;
-            return;
+            return false;
         }
         if self.holds_back(&entries, age) {
-            return;
+            return false;
         }
         let decision = decide(&self.rule, &self.entries, table, false);
         if !matches!(decision.state, State::Unknown) {
@@ -111,6 +119,7 @@ impl Slot {
         self.versions = versions;
         self.usable_until = usable_until;
         self.held_since = None;
+        true
     }
 
     /// Logs what is wrong, once; and once that it is well again.
@@ -190,6 +199,7 @@ pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word:
         let (index, why) = match error {
             Unrenderable::ControlCharacter(index) => (index, "the secret has a control character"),
             Unrenderable::ColonInUsername(index) => (index, "the secret for a username has a ':'"),
+            Unrenderable::NotText(index) => (index, "the secret is no text"),
             Unrenderable::Missing(index) => {
                 let failure = entry(index).and_then(Entry::failure);
                 (index, failure.map_or("no answer", FailureKind::name))

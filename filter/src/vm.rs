@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::clock::Clock;
 use crate::compile::{self, Compiled, Kind, Rule};
 use crate::config::{Config, ConfigError};
 use crate::request::{self, WriteError};
@@ -18,12 +19,10 @@ use crate::waiting::{Streams, Waiting};
 use crate::{Callbacks, Host, Level, Status};
 
 mod choose;
-mod clock;
 mod roots;
 mod wait;
 
 use choose::choose;
-use clock::Clock;
 use roots::Root;
 
 /// The period of ticks, in milliseconds. nginx takes one setting only, so it is the shortest that
@@ -92,10 +91,7 @@ impl<H: Host> Vm<H> {
     /// A root's configuration of `size` bytes is there. False ends the load in Envoy; it would end
     /// the worker in nginx, so there the root answers 503 and the log says why.
     pub fn on_configure(&mut self, root: u32, size: usize) -> bool {
-        self.kind = match self.host.property(&["plugin_vm_id"]) {
-            Ok(_) => Kind::Envoy,
-            Err(_) => Kind::Nginx,
-        };
+        self.kind = Kind::of(&self.host);
         self.advance();
         let compiled = self.read_configuration(size).and_then(|compiled| {
             self.start_ticks(root)?;
@@ -260,9 +256,7 @@ impl<H: Host> Vm<H> {
         self.clock.advance(self.host.now());
     }
 
-    /// Renders anew what has changed. Unless it is `complete`, as in the middle of a poll or after
-    /// an answer to a single request, only rules that have nothing yet, or no longer all: the others
-    /// are to change when all of it is there.
+    /// Renders anew what has changed. It is not `complete` after an answer to a single request.
     fn refresh(&mut self, poller: u32, complete: bool) {
         let Some(poller) = self.pollers.iter_mut().find(|known| known.id == poller) else {
             return;
@@ -278,9 +272,7 @@ impl<H: Host> Vm<H> {
                 continue;
             };
             for slot in &mut ready.slots {
-                let at_once = !partial || slot.is_unknown() || slot.has_lost(&poller.table);
-                let due = (dirty && at_once) || slot.is_held();
-                if due {
+                if slot.is_due(&poller.table, dirty, partial) {
                     slot.refresh(&self.host, &poller.table, self.clock.age());
                 }
             }

@@ -11,10 +11,10 @@ use crate::render::{Encoding, Piece, Value, ValueKind};
 
 /// The distinct references, of the configuration and of the rule at hand.
 #[derive(Default)]
-pub(super) struct References {
-    pub(super) asked: Vec<Asked>,
+pub(crate) struct References {
+    pub(crate) asked: Vec<Asked>,
     by_text: BTreeMap<Rc<str>, usize>,
-    pub(super) of_rule: Vec<usize>,
+    pub(crate) of_rule: Vec<usize>,
 }
 
 impl References {
@@ -54,7 +54,7 @@ impl References {
         }
     }
 
-    pub(super) fn value(
+    pub(crate) fn value(
         &mut self,
         place: &str,
         text: &str,
@@ -72,7 +72,7 @@ impl References {
         })
     }
 
-    pub(super) fn basic(
+    pub(crate) fn basic(
         &mut self,
         place: &str,
         username: &str,

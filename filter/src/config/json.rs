@@ -9,28 +9,30 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Any JSON value.
 #[derive(Debug, PartialEq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Bool(bool),
+    /// A number that is no whole one, or too large to be sure of that.
+    Fraction(f64),
     List(Vec<Json>),
+    /// A whole number below zero.
+    Negative(i64),
     Null,
-    /// A number that is a whole one and not negative.
+    /// A whole number, not negative.
     Number(u64),
     Object(Vec<(String, Json)>),
-    /// Any other number; no field takes one.
-    OtherNumber,
     Text(String),
 }
 
 impl Json {
     /// How the kind of value is called in an error.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Bool(_) => "true or false",
+            Self::Fraction(_) | Self::Negative(_) => "a negative or broken number",
             Self::List(_) => "a list",
             Self::Null => "null",
             Self::Number(_) => "a number",
             Self::Object(_) => "an object",
-            Self::OtherNumber => "a negative or broken number",
             Self::Text(_) => "a text",
         }
     }
@@ -40,7 +42,7 @@ impl From<f64> for Json {
     fn from(number: f64) -> Self {
         const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
         if number.fract() != 0.0 || !(0.0..=LARGEST_EXACT).contains(&number) {
-            return Self::OtherNumber;
+            return Self::Fraction(number);
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole, within 53 bits
         let whole = number as u64;
@@ -72,7 +74,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
-        Ok(u64::try_from(number).map_or(Json::OtherNumber, Json::Number))
+        Ok(u64::try_from(number).map_or(Json::Negative(number), Json::Number))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json, E> {

@@ -22,12 +22,9 @@ impl Reader {
             Json::List(items) if items.is_empty() => Vec::new(),
             other => return Err(unexpected(place, "an object", &other)),
         };
-        let mut names = BTreeSet::new();
-        for (name, _) in &members {
-            if !names.insert(name.as_str()) {
-                let message = format!("'{name}' stands here twice");
-                return Err(ConfigError::new(place, message));
-            }
+        if let Some(name) = repeated(&members) {
+            let message = format!("'{name}' stands here twice");
+            return Err(ConfigError::new(place, message));
         }
         Ok(Self { place, members })
     }
@@ -38,6 +35,11 @@ impl Reader {
             None => Ok(()),
             Some((name, _)) => Err(ConfigError::new(self.at(name), "unknown field")),
         }
+    }
+
+    /// What was not taken.
+    pub(super) fn rest(self) -> Vec<(String, Json)> {
+        self.members
     }
 
     /// The error for a field that must be there.
@@ -140,6 +142,13 @@ impl Reader {
         push_member(&mut place, name);
         place
     }
+}
+
+/// A name that stands twice among these.
+pub(crate) fn repeated(members: &[(String, Json)]) -> Option<&str> {
+    let mut names = BTreeSet::new();
+    let mut all = members.iter().map(|(name, _)| name.as_str());
+    all.find(|name| !names.insert(*name))
 }
 
 fn text(place: String, value: Json) -> Result<String, ConfigError> {

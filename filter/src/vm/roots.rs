@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::Vm;
 use crate::compile::{Asked, Compiled, Kind, LooksAt, Resolver, Rule};
-use crate::resolver::Poller;
+use crate::resolver::poller_for;
 use crate::slot::Slot;
 use crate::table::{Age, EntryId, SECOND};
 use crate::{Host, Level};
@@ -119,17 +119,7 @@ impl<H: Host> Vm<H> {
 
     /// Has the values of a configuration kept fresh. What is known already serves at once.
     fn keep_fresh(&mut self, ready: &mut Ready) {
-        let known = self
-            .pollers
-            .iter()
-            .position(|poller| poller.resolver == ready.resolver);
-        let at = known.unwrap_or_else(|| {
-            let id = self.next_poller;
-            self.next_poller = id.wrapping_add(1);
-            self.pollers
-                .push(Poller::new(id, Rc::clone(&ready.resolver)));
-            self.pollers.len().saturating_sub(1)
-        });
+        let at = poller_for(&mut self.pollers, &mut self.next_poller, &ready.resolver);
         let Some(poller) = self.pollers.get_mut(at) else {
             return;
         };
