@@ -21,6 +21,9 @@ MODULE := $(CARGO) build $(LOCKED) --package vaultref-module --profile wasm --ta
 MODULE_FILE := $(TARGET_DIR)/wasm32-wasip1/wasm/vaultref.wasm
 GUESTS := --manifest-path tests/guests/Cargo.toml --target-dir $(TARGET_DIR)/guests
 COMPONENT := --manifest-path examples/component/Cargo.toml --target-dir $(TARGET_DIR)/guests
+EXAMPLE_FILTER := --manifest-path examples/filter/Cargo.toml --target-dir $(TARGET_DIR)/guests
+# Manifests with a lock file of their own.
+OWN_MANIFESTS := tests/guests/Cargo.toml examples/component/Cargo.toml examples/filter/Cargo.toml
 PROGRAMS := $(CARGO) build $(LOCKED) --package vaultref-host --package vaultref-scenarios --bins
 
 # Packages with property tests, and how many cases `make fuzz` gives each.
@@ -76,20 +79,24 @@ lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	$(call say,lint: format)
 	scripts/install-tools lint-components wasm-target cargo-deny
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path tests/guests/Cargo.toml --all --check
-	$(CARGO) fmt --manifest-path examples/component/Cargo.toml --check
+	for manifest in $(OWN_MANIFESTS); do
+		$(CARGO) fmt --manifest-path $$manifest --all --check
+	done
 	printf '\n==> lint: clippy\n'
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
-	$(CARGO) clippy $(LOCKED) --package vaultref-abi --package vaultref-module --target wasm32-wasip1 -- -D warnings
+	$(CARGO) clippy $(LOCKED) --package vaultref-abi --package vaultref-module --package vaultref-sdk --target wasm32-wasip1 -- -D warnings
 	$(CARGO) clippy $(LOCKED) --package vaultref-module --target wasm32-wasip1 --no-default-features -- -D warnings
 	$(CARGO) clippy $(LOCKED) $(GUESTS) --target wasm32-wasip1 -- -D warnings
 	$(CARGO) clippy $(LOCKED) $(COMPONENT) --target wasm32-wasip1 -- -D warnings
+	$(CARGO) clippy $(LOCKED) $(EXAMPLE_FILTER) --target wasm32-wasip1 -- -D warnings
 	printf '\n==> lint: dependencies\n'
 	.tools/bin/cargo-deny --locked check bans licenses sources
-	.tools/bin/cargo-deny --locked --manifest-path tests/guests/Cargo.toml --config deny.toml check bans licenses sources
-	.tools/bin/cargo-deny --locked --manifest-path examples/component/Cargo.toml --config deny.toml check bans licenses sources
+	for manifest in $(OWN_MANIFESTS); do
+		.tools/bin/cargo-deny --locked --manifest-path $$manifest --config deny.toml check bans licenses sources
+	done
 	printf '\n==> lint: documentation\n'
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc $(LOCKED) --workspace --no-deps
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc $(LOCKED) --package vaultref-abi --package vaultref-sdk --target wasm32-wasip1 --no-deps
 
 fuzz: ## the property tests with many cases (PROPTEST_CASES=20000)
 	$(call say,fuzz: property tests with $(PROPTEST_CASES) cases each)
@@ -108,11 +115,12 @@ wasm: ## both modules as shipped: dist/vaultref.wasm and dist/vaultref-envoy.was
 	install -m 644 "$(MODULE_FILE)" dist/vaultref-envoy.wasm
 	ls -l dist/*.wasm
 
-guests: # filters to measure against, and components, for tests and bench
-	$(call say,guests: filters to measure against and components to try)
+guests: # filters and components to measure against and to test with, and the examples of them
+	$(call say,guests: filters and components to measure against and to test with)
 	scripts/install-tools wasm-target
 	$(CARGO) build $(LOCKED) $(GUESTS) --profile wasm --target wasm32-wasip1
 	$(CARGO) build $(LOCKED) $(COMPONENT) --profile wasm --target wasm32-wasip1
+	$(CARGO) build $(LOCKED) $(EXAMPLE_FILTER) --release --target wasm32-wasip1
 
 build: ## the release binary: target/release/vaultref
 	$(call say,build: $(TARGET_DIR)/release/vaultref)

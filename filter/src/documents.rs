@@ -222,8 +222,8 @@ impl<H: Host> Documents<H> {
                     continue;
                 }
                 if is_unknown {
-                    let message = "the resolver was away for too long: the configuration has no \
-                                   secrets any more";
+                    let message = "the secrets of the configuration may be used no longer; \
+                                   requests are answered with 503 until there are new ones";
                     self.host.log(Level::Warn, message);
                 }
                 known.is_news = true;

@@ -110,15 +110,63 @@ const CONFIGURATION: u32 = 7;
 const REQUEST_STREAM: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
 
-/// The gateway.
+/// The gateway, with what makes its HTTP calls.
 #[derive(Clone, Copy, Debug)]
-pub struct Abi;
+pub struct Abi<C = Direct>(pub C);
+
+/// Makes HTTP calls. The SDK ends the VM when it gets an answer to a call that it knows nothing of, so
+/// in a filter that is built with it they have to be made by its own function.
+#[allow(clippy::missing_errors_doc)] // each error is the host's status
+pub trait Calls {
+    /// Starts a call and gives its token. The timeout is in milliseconds.
+    fn dispatch(
+        &self,
+        upstream: &str,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+        timeout: u32,
+    ) -> Result<u32, Status>;
+}
+
+/// Makes them without anybody's help.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct;
+
+impl Calls for Direct {
+    fn dispatch(
+        &self,
+        upstream: &str,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+        timeout: u32,
+    ) -> Result<u32, Status> {
+        let headers = encode_pairs(headers);
+        let trailers = encode_pairs(&[]);
+        let mut token = 0;
+        // SAFETY: see below.
+        done(unsafe {
+            proxy_http_call(
+                upstream.as_ptr(),
+                upstream.len(),
+                headers.expose().as_ptr(),
+                headers.len(),
+                body.as_ptr(),
+                body.len(),
+                trailers.expose().as_ptr(),
+                trailers.len(),
+                timeout,
+                &raw mut token,
+            )
+        })?;
+        Ok(token)
+    }
+}
 
 // SAFETY, for every call below: pointers and lengths that go out belong to slices that live until
 // the call returns, and the gateway only reads them; pointers that come in point to locals of the
 // right type. What the gateway gives back is memory that it had from `proxy_on_memory_allocate`
 // (see `owned`).
-impl Host for Abi {
+impl<C: Calls> Host for Abi<C> {
     fn log(&self, level: Level, message: &str) {
         // SAFETY: see above. A log line that is lost is no reason to do anything.
         let _ = unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
@@ -225,25 +273,7 @@ impl Host for Abi {
         body: &[u8],
         timeout: u32,
     ) -> Result<u32, Status> {
-        let headers = encode_pairs(headers);
-        let trailers = encode_pairs(&[]);
-        let mut token = 0;
-        // SAFETY: see above.
-        done(unsafe {
-            proxy_http_call(
-                upstream.as_ptr(),
-                upstream.len(),
-                headers.expose().as_ptr(),
-                headers.len(),
-                body.as_ptr(),
-                body.len(),
-                trailers.expose().as_ptr(),
-                trailers.len(),
-                timeout,
-                &raw mut token,
-            )
-        })?;
-        Ok(token)
+        self.0.dispatch(upstream, headers, body, timeout)
     }
 
     fn callout_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status> {

@@ -2,10 +2,9 @@
 
 use std::alloc::Layout;
 
-use vaultref_abi::Abi;
 use vaultref_filter::{Action, Host as _};
 
-use crate::with_vm;
+use crate::{GATEWAY, with_vm};
 
 pub(crate) const CONTINUE: u32 = 0;
 pub(crate) const PAUSE: u32 = 1;
@@ -73,7 +72,7 @@ pub(crate) extern "C" fn proxy_on_request_headers(context: u32, _headers: usize,
         Some(Action::Continue) => CONTINUE,
         Some(Action::Pause) => PAUSE,
         None => {
-            let _ = Abi.send_local_response(503, &[], b"");
+            let _ = GATEWAY.send_local_response(503, &[], b"");
             PAUSE
         }
     }

@@ -12,7 +12,7 @@ mod exports;
 
 use std::cell::RefCell;
 
-use vaultref_abi::Abi;
+use vaultref_abi::{Abi, Direct};
 use vaultref_filter::{Callbacks, Vm};
 
 const CALLBACKS: Callbacks = if cfg!(feature = "every-gateway") {
@@ -21,9 +21,11 @@ const CALLBACKS: Callbacks = if cfg!(feature = "every-gateway") {
     Callbacks::Headers
 };
 
+const GATEWAY: Abi = Abi(Direct);
+
 thread_local! {
     // A module instance has one thread.
-    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(Abi, CALLBACKS)) };
+    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(GATEWAY, CALLBACKS)) };
 }
 
 /// Runs a callback on the VM's state; none if the gateway calls while another callback is under way.

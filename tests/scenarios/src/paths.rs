@@ -132,6 +132,16 @@ pub fn guest(package: &str) -> Result<PathBuf> {
     existing(path, &format!("the guest {package}"), "use `make guests`")
 }
 
+/// The module of `examples/filter`.
+///
+/// # Errors
+///
+/// When it is not built yet.
+pub fn example_filter() -> Result<PathBuf> {
+    let path = target_dir()?.join("guests/wasm32-wasip1/release/credential_filter.wasm");
+    existing(path, "the example's filter", "use `make guests`")
+}
+
 fn tool(name: &str) -> Result<PathBuf> {
     let help = format!("use `make test`, or `scripts/install-tools {name}`");
     existing(

@@ -9,6 +9,7 @@ mod kong;
 mod leaks;
 mod life;
 mod matching;
+mod other_filters;
 mod reconfigured;
 mod rules;
 mod traps;
