@@ -31,6 +31,8 @@ pub struct Documents<H> {
     kind: Kind,
     known: Vec<Known>,
     pollers: Vec<Poller>,
+    /// The calls that are under way, by token, each with the configuration whose root has made it.
+    calls: Vec<(u32, DocumentId)>,
     /// When the next tick is to do something.
     due: Age,
     next_document: u64,
@@ -69,6 +71,7 @@ impl<H: Host> Documents<H> {
             kind: Kind::Nginx,
             known: Vec::new(),
             pollers: Vec::new(),
+            calls: Vec::new(),
             due: 0,
             next_document: 0,
             next_poller: 0,
@@ -103,6 +106,11 @@ impl<H: Host> Documents<H> {
         };
         self.keep_fresh(&mut known);
         self.known.push(known);
+        if self.kind == Kind::Envoy {
+            // Its requests are refused until there are answers, so not even a tick is waited for. (In
+            // nginx a call that is made now traps.)
+            self.poll(id);
+        }
         Ok(id)
     }
 
@@ -124,20 +132,14 @@ impl<H: Host> Documents<H> {
         self.clock.age()
     }
 
-    /// A tick of some root. Each root is to look for news of its own afterwards.
-    pub fn on_tick(&mut self) {
+    /// A tick of a configuration's root. Each root is to look for news of its own afterwards.
+    pub fn on_tick(&mut self, id: DocumentId) {
         let age = self.age();
         if age < self.due {
             return;
         }
         self.due = age.saturating_add(PACE);
-        for poller in &mut self.pollers {
-            if poller.table.expire(age) {
-                poller.dirty = true;
-            }
-            poller.tick(&self.host, self.kind, age);
-        }
-        self.refresh();
+        self.poll(id);
     }
 
     /// An answer to a call is there; `headers` and `body` say how much of it. False if the call is not
@@ -179,6 +181,37 @@ impl<H: Host> Documents<H> {
             poller.table.retain(entries);
             !poller.table.is_empty()
         });
+        // Its calls end with its root.
+        let calls = std::mem::take(&mut self.calls).into_iter();
+        let (lost, calls) = calls.partition::<Vec<_>, _>(|(_, caller)| *caller == id);
+        self.calls = calls;
+        for (token, _) in lost {
+            for poller in self.pollers.iter_mut().filter(|poller| poller.has(token)) {
+                poller.forget(token);
+                poller.hurry();
+                self.due = 0;
+            }
+        }
+    }
+
+    /// Does what is due; `id` is whose root makes the calls.
+    fn poll(&mut self, id: DocumentId) {
+        let age = self.clock.age();
+        for poller in &mut self.pollers {
+            if poller.table.expire(age) {
+                poller.dirty = true;
+            }
+            poller.tick(&self.host, self.kind, age);
+        }
+        let pollers = &self.pollers;
+        let is_open = |token: u32| pollers.iter().any(|poller| poller.has(token));
+        self.calls.retain(|(token, _)| is_open(*token));
+        for token in pollers.iter().flat_map(Poller::tokens) {
+            if self.calls.iter().all(|(known, _)| *known != token) {
+                self.calls.push((token, id));
+            }
+        }
+        self.refresh();
     }
 
     fn keep_fresh(&mut self, known: &mut Known) {

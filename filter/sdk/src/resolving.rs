@@ -133,8 +133,10 @@ impl<T: ResolvedConfiguration + 'static> RootContext for Resolving<T> {
     }
 
     fn on_tick(&mut self) {
-        with_documents(|documents| documents.on_tick());
-        self.look_for_news();
+        if let Some(id) = self.document {
+            with_documents(|documents| documents.on_tick(id));
+            self.look_for_news();
+        }
         self.tick_filter();
     }
 

@@ -202,6 +202,14 @@ impl Writer<'_> {
 
     /// A text that may hold references.
     fn field(&mut self, text: &str) -> Result<(), ConfigError> {
+        let has_parameters = |template: Template| {
+            let mut references = template.references();
+            references.any(|reference| reference.as_str().contains("$("))
+        };
+        if Template::parse(text).is_ok_and(has_parameters) {
+            let message = "a reference has parameters of a request only in a rule";
+            return Err(ConfigError::new(self.place.clone(), message));
+        }
         let value = self.references.value(&self.place, text, Encoding::Json)?;
         self.rule.values.push(value);
         self.around.push(std::mem::take(&mut self.text));

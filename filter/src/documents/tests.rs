@@ -14,6 +14,8 @@ mod vectors;
 struct Filters {
     host: Rc<FakeHost>,
     documents: Documents<Rc<FakeHost>>,
+    /// Whose root has the ticks.
+    ticking: Option<DocumentId>,
 }
 
 impl Filters {
@@ -23,6 +25,7 @@ impl Filters {
         Self {
             documents: Documents::new(Rc::clone(&host)),
             host,
+            ticking: None,
         }
     }
 
@@ -35,7 +38,10 @@ impl Filters {
     fn configure(&mut self, text: &str, fields: &[&str]) -> Result<DocumentId, (String, String)> {
         *self.host.configuration.borrow_mut() = text.as_bytes().to_vec();
         let configured = self.documents.configure(text.len(), fields);
-        configured.map_err(|error| (error.place().to_owned(), error.message().to_owned()))
+        let id =
+            configured.map_err(|error| (error.place().to_owned(), error.message().to_owned()))?;
+        self.ticking = Some(id);
+        Ok(id)
     }
 
     /// A configuration with one field that may hold references, and our member.
@@ -50,7 +56,8 @@ impl Filters {
         self.host
             .now
             .set(self.host.now.get() + milliseconds * 1_000_000);
-        self.documents.on_tick();
+        self.documents
+            .on_tick(self.ticking.expect("a configuration"));
     }
 
     /// Answers every call that is under way.
@@ -190,7 +197,7 @@ fn without_references_it_is_handed_over_at_once_and_nobody_is_asked() {
 #[test]
 fn what_cannot_be_used_is_refused_with_its_place() {
     let deep = "a reference cannot stand here";
-    let cases: [(&str, &str, &str); 13] = [
+    let cases: [(&str, &str, &str); 14] = [
         (r#"{"t""#, "", "EOF"),
         (r#"["t"]"#, "", "neither"),
         (r#"{"t":"{vault://v/x}"}"#, "/vaultref", "who resolves"),
@@ -224,6 +231,7 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         ),
         (r#"{OWN,"a":{"b":1,"b":2}}"#, "/a", "'b' stands here twice"),
         (r#"{OWN,"t":1,"t":2}"#, "", "'t' stands here twice"),
+        (r#"{OWN,"t":"{vault://v/$(header:x)}"}"#, "/t", "parameters"),
     ];
     for (text, place, message) in cases {
         let mut filters = Filters::in_envoy();
@@ -344,6 +352,16 @@ fn the_resolver_is_asked_with_what_our_member_says_and_others_answers_are_not_ou
 }
 
 #[test]
+fn nginx_is_asked_for_nothing_while_configuring_and_envoy_at_once() {
+    for (mut filters, calls) in [(Filters::in_nginx(), 0), (Filters::in_envoy(), 1)] {
+        filters.with("t", &json!({"t": "{vault://v/x}"}));
+        assert_eq!(filters.host.dispatched.borrow().len(), calls);
+        filters.tick(0);
+        assert_eq!(filters.host.dispatched.borrow().len(), 1);
+    }
+}
+
+#[test]
 fn configurations_share_calls_and_end_alone() {
     let mut filters = Filters::in_nginx();
     let first = filters.with("t", &json!({"t": "{vault://v/x}"}));
@@ -366,8 +384,31 @@ fn configurations_share_calls_and_end_alone() {
 }
 
 #[test]
-fn a_token_that_two_resolvers_share_is_nobody_s() {
+fn what_a_root_has_asked_for_when_it_ends_is_asked_for_anew() {
     let mut filters = Filters::in_envoy();
+    let first = filters.with("t", &json!({"t": "{vault://v/x}"}));
+    let second = filters.with("t", &json!({"t": "{vault://v/y}"}));
+    let lost: Vec<_> = filters.host.dispatched.borrow_mut().drain(..).collect();
+    assert_eq!(lost.len(), 1, "one call at a time");
+    filters.documents.remove(first);
+    filters.tick(1);
+    filters.answer(known);
+    assert_eq!(
+        filters.handed_over(second).as_deref(),
+        Some(r#"{"t":"<y>"}"#)
+    );
+    let answered = filters.documents.on_http_call_response(lost[0].token, 2, 0);
+    assert!(!answered, "nobody waits for it");
+    // One that another root has made goes on.
+    filters.tick(1000);
+    filters.documents.remove(first);
+    filters.tick(1);
+    assert_eq!(filters.host.dispatched.borrow().len(), 1);
+}
+
+#[test]
+fn a_token_that_two_resolvers_share_is_nobody_s() {
+    let mut filters = Filters::in_nginx();
     let ids = ["a", "b"].map(|upstream| {
         let text =
             format!(r#"{{"vaultref":{{"upstream":"{upstream}"}},"t":"{{vault://v/{upstream}}}"}}"#);
@@ -375,7 +416,7 @@ fn a_token_that_two_resolvers_share_is_nobody_s() {
     });
     for poller in &mut filters.documents.pollers {
         filters.host.next_token.set(7);
-        poller.tick(&filters.host, Kind::Envoy, 0);
+        poller.tick(&filters.host, Kind::Nginx, 0);
     }
     assert_eq!(filters.host.dispatched.borrow().len(), 2);
     let body = json!({"results": [secret("whose", "r1")]}).to_string();

@@ -18,6 +18,7 @@ use vaultref_scenarios::world::{Harness, Kind, Seen};
 
 crate::in_both_profiles!(
     a_bad_configuration_is_refused_with_its_place,
+    a_change_of_configuration_is_served_at_once_with_what_is_known,
     answers_that_nobody_can_believe_are_survived,
     exactly_the_fields_that_kong_lists_are_resolved,
     the_example_gets_its_credential_and_its_rotation_and_fails_closed_without,
@@ -287,6 +288,8 @@ fn the_filter_s_own_calls_and_ticks_are_its_own(kind: Kind) -> Result<()> {
         .filter(|call| call.upstream == "own:1")
         .collect();
     assert!(!own.is_empty());
+    let called = stage.count("filter: called, true");
+    assert_eq!(stage.count("filter: answered"), called - own.len());
     let answered = stage.count("filter: answered, true");
     for call in &own {
         stage
@@ -323,6 +326,31 @@ fn two_filters_of_an_instance_share_one_call(kind: Kind) -> Result<()> {
     }
     let calls = stage.harness.gateway().callouts().len() - before;
     assert!((3..=5).contains(&calls), "{calls} calls in four seconds");
+    Ok(())
+}
+
+fn a_change_of_configuration_is_served_at_once_with_what_is_known(kind: Kind) -> Result<()> {
+    let configuration = |name: &str, reference: &str| {
+        let auth = json!({ "header_name": name, "header_value": reference });
+        json!({ "vaultref": { "upstream": RESOLVER }, "auth": auth })
+    };
+    let first = configuration("one", "{vault://v/token}");
+    let mut stage = Stage::start(kind, example()?, vec![plugin("", first)])?;
+    stage.put("{vault://v/token}", "value");
+    stage.put("{vault://v/other}", "other value");
+    stage.pass_second()?;
+    let changed = configuration("two", "{vault://v/token}").to_string();
+    stage.harness.gateway().reconfigure(0, changed)?;
+    let received = stage.send()?.upstream()?;
+    assert_eq!(received.header_values("two"), ["value"]);
+    assert_eq!(received.header_values("one"), [] as [&str; 0]);
+
+    let changed = configuration("three", "{vault://v/other}").to_string();
+    stage.harness.gateway().reconfigure(0, changed)?;
+    assert!(stage.send()?.has_status(503));
+    stage.pass_second()?;
+    let received = stage.send()?.upstream()?;
+    assert_eq!(received.header_values("three"), ["other value"]);
     Ok(())
 }
 
