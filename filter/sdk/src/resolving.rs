@@ -149,11 +149,11 @@ impl<T: ResolvedConfiguration + 'static> RootContext for Resolving<T> {
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
-        if self.is_serving {
-            self.filter.create_http_context(context)
-        } else {
-            Some(Box::new(Unavailable))
-        }
+        let own = self
+            .is_serving
+            .then(|| self.filter.create_http_context(context));
+        // Without a context the SDK would end the VM.
+        own.flatten().or_else(|| Some(Box::new(Unavailable)))
     }
 
     fn get_type(&self) -> Option<ContextType> {

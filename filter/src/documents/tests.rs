@@ -8,6 +8,7 @@ use super::{DocumentId, Documents, News};
 use crate::testing::{FakeHost, failure, known, reply, secret, unchanged, usable};
 use crate::{Kind, Status};
 
+mod laws;
 mod vectors;
 
 /// A VM with configurations in it.
@@ -359,6 +360,24 @@ fn nginx_is_asked_for_nothing_while_configuring_and_envoy_at_once() {
         filters.tick(0);
         assert_eq!(filters.host.dispatched.borrow().len(), 1);
     }
+}
+
+#[test]
+fn a_function_of_the_host_answers_at_once_or_when_it_can() {
+    let mut filters = Filters::in_envoy();
+    let text = r#"{"t":"{vault://v/x}","vaultref":{"host_function":true}}"#;
+    *filters.host.function.borrow_mut() = Some(Box::new(|question| reply(question, known)));
+    let id = filters.configure(text, &["t"]).expect("good");
+    assert_eq!(filters.handed_over(id).as_deref(), Some(r#"{"t":"<x>"}"#));
+
+    let mut filters = Filters::in_envoy();
+    let pending = |question: &Value| reply(question, |_, _| failure("pending"));
+    *filters.host.function.borrow_mut() = Some(Box::new(pending));
+    let id = filters.configure(text, &["t"]).expect("good");
+    assert_eq!(filters.handed_over(id), None);
+    *filters.host.function.borrow_mut() = Some(Box::new(|question| reply(question, known)));
+    filters.tick(200);
+    assert_eq!(filters.handed_over(id).as_deref(), Some(r#"{"t":"<x>"}"#));
 }
 
 #[test]
