@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, Kind, ReadError, USUAL_TTL};
+use crate::config::Files;
 
 mod circuit;
 mod dependent;
@@ -28,10 +29,17 @@ pub struct Vault {
     kind: Kind,
     source: Source,
     settings: Settings,
-    definition: Option<u64>,
+    definition: Option<Definition>,
     pub(crate) reads: Semaphore,
     pub(crate) circuit: Circuit,
     pub(crate) pace: Pace,
+}
+
+/// What a vault was made of, as far as the configuration says it.
+struct Definition {
+    /// A hash of its fields.
+    fields: u64,
+    files: Files,
 }
 
 /// Where a vault's backend comes from.
@@ -91,17 +99,22 @@ impl Vault {
         }
     }
 
-    /// The same vault with a hash of the fields that it was made of.
-    pub(crate) fn defined_by(self, definition: u64) -> Self {
+    /// The same vault with a hash of the fields that it was made of, and the files.
+    pub(crate) fn defined_by(self, fields: u64, files: Files) -> Self {
         Self {
-            definition: Some(definition),
+            definition: Some(Definition { fields, files }),
             ..self
         }
     }
 
-    /// Whether it was made of the fields with this hash.
-    pub(crate) fn is_defined_by(&self, definition: u64) -> bool {
-        self.definition == Some(definition)
+    /// Whether it was made of the fields with this hash, and of files that still say the same. Waits
+    /// for the file system.
+    pub(crate) fn is_defined_by(&self, fields: u64) -> bool {
+        let definition = self.definition.as_ref();
+        definition.is_some_and(|known| known.fields == fields && known.files.are_same())
+            && self
+                .as_dependent()
+                .is_none_or(|vault| vault.files().are_same())
     }
 
     /// What it takes to make the backend, if some of its fields are references.

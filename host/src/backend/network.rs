@@ -57,7 +57,8 @@ impl Network {
         fields: &mut Fields,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let ca = fields.take("ca_cert").map(Ca::read).transpose()?;
+        let node = fields.take("ca_cert");
+        let ca = node.map(|node| Ca::read(node, fields)).transpose()?;
         Ok(Self {
             ca,
             proxy: Proxy::of(environment)?,
@@ -136,12 +137,13 @@ impl Network {
 }
 
 impl Ca {
-    fn read(node: Node) -> Result<Self, ConfigError> {
+    fn read(node: Node, fields: &mut Fields) -> Result<Self, ConfigError> {
         let text = node.text()?;
         let pem = if text.trim_start().starts_with("-----BEGIN") {
             text.into_bytes()
         } else {
-            std::fs::read(&text)
+            fields
+                .read_file(&text)
                 .map_err(|error| node.error(format!("{text} cannot be read: {}", error.kind())))?
         };
         let ca = Self { node, pem };
@@ -268,6 +270,26 @@ pub(crate) async fn body(who: &str, mut response: reqwest::Response) -> Result<S
         bytes.extend_from_slice(&chunk);
     }
     Ok(Secret::new(std::mem::take(&mut *bytes)))
+}
+
+/// The same of the answer to a login.
+pub(crate) async fn login_body(
+    who: &str,
+    response: reqwest::Response,
+) -> Result<Secret, ReadError> {
+    body(who, response).await.map_err(of_login)
+}
+
+/// What an error says that a login has met. An answer that is too long is none of a login, and says
+/// nothing about any secret: no value is dropped for it.
+pub(crate) fn of_login(error: ReadError) -> ReadError {
+    match error.kind {
+        ReadErrorKind::WrongType => ReadError {
+            kind: ReadErrorKind::Unavailable,
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// Why a request got no answer.

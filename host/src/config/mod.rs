@@ -4,6 +4,7 @@
 //! file, the path in it and what is wanted; it never repeats a value, which may be a token.
 
 mod clients;
+mod files;
 mod listen;
 mod node;
 mod vaults;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use vaultref_contract::Reference;
 use zeroize::Zeroizing;
 
+pub(crate) use files::Files;
 pub use listen::Listen;
 pub use node::{ConfigError, Fields, Node};
 

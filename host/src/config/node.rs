@@ -5,11 +5,15 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use serde_yaml_ng::Value;
 use thiserror::Error;
 use vaultref_contract::{Part, ReferenceText, Secret, Template};
+
+use super::files::Files;
 
 /// A value of the configuration and the place where it stands.
 #[derive(Clone)]
@@ -256,6 +260,7 @@ fn fill<'a>(value: &mut Value, lookup: &impl Fn(&str) -> Option<&'a str>) {
 pub struct Fields {
     place: String,
     members: Vec<(String, Node)>,
+    files: Files,
 }
 
 impl Fields {
@@ -264,6 +269,7 @@ impl Fields {
         Self {
             place,
             members: Vec::new(),
+            files: Files::default(),
         }
     }
 
@@ -335,7 +341,21 @@ impl Fields {
         Self {
             place: self.place.clone(),
             members: members.collect(),
+            files: Files::default(),
         }
+    }
+
+    /// Reads a file that is part of what the fields say: the vault is another when it changes.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_file(&mut self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        self.files.read(path.as_ref())
+    }
+
+    /// The files that were read.
+    pub(crate) fn files(&self) -> Files {
+        self.files.clone()
     }
 
     /// All members must have been taken.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::Files;
 use super::node::{ConfigError, Fields, Node};
 use crate::backend::{KINDS, Kind};
 use crate::environment::Environment;
@@ -164,10 +165,10 @@ fn build(
     mut fields: Fields,
     context: Context<'_>,
 ) -> Result<Arc<Vault>, ConfigError> {
-    let definition = fields.fingerprint();
+    let fingerprint = fields.fingerprint();
     let before = context.before.and_then(|vaults| vaults.find(&name));
     let is_same =
-        |vault: &&Arc<Vault>| vault.kind().name == kind.name && vault.is_defined_by(definition);
+        |vault: &&Arc<Vault>| vault.kind().name == kind.name && vault.is_defined_by(fingerprint);
     if let Some(vault) = before.filter(is_same) {
         return Ok(Arc::clone(vault));
     }
@@ -177,12 +178,13 @@ fn build(
     if !references.is_empty() {
         let dependent = Dependent::new(kind, fields, references, environment)?;
         let vault = Vault::dependent(name, dependent, settings);
-        return Ok(Arc::new(vault.defined_by(definition)));
+        return Ok(Arc::new(vault.defined_by(fingerprint, Files::default())));
     }
     let backend = (kind.build)(&mut fields, environment)?;
+    let files = fields.files();
     fields.finish()?;
     let vault = Vault::new(name, kind, backend, settings);
-    Ok(Arc::new(vault.defined_by(definition)))
+    Ok(Arc::new(vault.defined_by(fingerprint, files)))
 }
 
 fn settings(fields: &mut Fields, kind: Kind) -> Result<Settings, ConfigError> {

@@ -7,7 +7,7 @@ use vaultref_contract::ReferenceText;
 use vaultref_contract::wire::{FailureKind, Revision, SecretValue};
 
 use crate::backend::{Backend, Kind, ReadError, ReadErrorKind};
-use crate::config::{ConfigError, Fields};
+use crate::config::{ConfigError, Fields, Files};
 use crate::environment::Environment;
 
 /// Stands for what a reference will give while a configuration is checked.
@@ -26,6 +26,8 @@ struct Made {
     /// The revisions of the values that it was made of, in the order of the references.
     of: Vec<Revision>,
     backend: Result<Arc<dyn Backend>, ReadError>,
+    /// The files that were read for it.
+    files: Files,
 }
 
 impl Dependent {
@@ -58,6 +60,7 @@ impl Dependent {
                     ReadErrorKind::Unavailable,
                     "the references in the vault's own fields have not been read yet",
                 )),
+                files: Files::default(),
             }),
         })
     }
@@ -75,6 +78,11 @@ impl Dependent {
         self.made().backend.clone()
     }
 
+    /// The files that were read for the backend.
+    pub(crate) fn files(&self) -> Files {
+        self.made().files.clone()
+    }
+
     /// Whether the backend is made of these values, which are in the order of the references.
     pub(crate) fn is_made_of(&self, values: &[SecretValue]) -> bool {
         let of = values.iter().map(|value| &value.revision);
@@ -87,13 +95,14 @@ impl Dependent {
             return false;
         }
         let of: Vec<_> = values.iter().map(|value| value.revision.clone()).collect();
-        let backend = self.build(values).map_err(|error| {
+        let mut files = Files::default();
+        let backend = self.build(values, &mut files).map_err(|error| {
             ReadError::new(
                 ReadErrorKind::Unavailable,
                 format!("the vault cannot be used: {error}"),
             )
         });
-        self.put(Made { of, backend });
+        self.put(Made { of, backend, files });
         true
     }
 
@@ -109,18 +118,25 @@ impl Dependent {
         self.put(Made {
             of: Vec::new(),
             backend: Err(ReadError::new(ReadErrorKind::Unavailable, cause)),
+            files: Files::default(),
         });
         was_made
     }
 
-    fn build(&self, values: &[SecretValue]) -> Result<Arc<dyn Backend>, ConfigError> {
+    fn build(
+        &self,
+        values: &[SecretValue],
+        files: &mut Files,
+    ) -> Result<Arc<dyn Backend>, ConfigError> {
         let value = |written: &str| {
             let mut pairs = self.references.iter().zip(values);
             let (_, value) = pairs.find(|(reference, _)| reference.as_str() == written)?;
             value.value.secret().expose_text()
         };
         let mut fields = self.fields.filled(value);
-        let backend = (self.kind.build)(&mut fields, &self.environment)?;
+        let built = (self.kind.build)(&mut fields, &self.environment);
+        *files = fields.files();
+        let backend = built?;
         fields.finish()?;
         Ok(backend)
     }

@@ -118,7 +118,8 @@ impl Managed {
         if let Some(header) = &self.header {
             request = request.header("x-identity-header", header.expose());
         }
-        let answer = answer(WHO, request).await.map_err(|error| ReadError {
+        let answer = answer(WHO, request).await.map_err(network::of_login);
+        let answer = answer.map_err(|error| ReadError {
             cause: format!(
                 "{} (no client secret and no federated token is given)",
                 error.cause

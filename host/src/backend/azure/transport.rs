@@ -139,7 +139,11 @@ impl Transport {
         if let Body::Bytes(bytes) = request.body() {
             sent = sent.body(bytes.clone());
         }
-        answer(who, sent).await
+        let answer = answer(who, sent).await;
+        match self.asks {
+            Asks::Login => answer.map_err(network::of_login),
+            Asks::Vault => answer,
+        }
     }
 }
 

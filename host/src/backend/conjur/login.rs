@@ -101,7 +101,7 @@ impl Account {
         let answer = answer.map_err(|error| network::unreachable(SERVER, &error))?;
         let code = answer.status().as_u16();
         match code {
-            200 => token(&network::body(SERVER, answer).await?),
+            200 => token(&network::login_body(SERVER, answer).await?),
             400 | 401 | 403 | 404 => Err(ReadError::new(
                 ReadErrorKind::Denied,
                 format!(

@@ -61,7 +61,7 @@ fn build(
         Some(node) => format!("locations/{}/", location_name(&node)?),
     };
     let network = Network::take(fields, environment)?;
-    let credentials = Credentials::take(environment, &network)?;
+    let credentials = Credentials::take(fields, environment, &network)?;
     let http = network.client(endpoint.is_tls())?;
     Ok(Arc::new(Manager {
         client: SecretManagerService::from_stub(Transport::new(http, endpoint, credentials)),

@@ -205,7 +205,7 @@ impl Failure {
     pub(super) fn of_login(self, how: &str) -> ReadError {
         let refusal = match self {
             Self::Refused(refusal) => refusal,
-            Self::Unread(error) => return error,
+            Self::Unread(error) => return network::of_login(error),
         };
         let code = refusal.code;
         let why = match (code, refusal.hint) {

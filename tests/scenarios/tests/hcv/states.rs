@@ -178,3 +178,17 @@ fn answers_that_are_none_of_a_vault() -> Result<()> {
     }
     Ok(())
 }
+
+/// Of a read it says that the object is none to be used; of a login nothing about any object.
+#[test]
+fn answers_that_do_not_end() -> Result<()> {
+    let endless = "x".repeat(17 << 20);
+    let server = Upstream::answering(move |_| Reply::status(200).body(&endless))?;
+    let vault = Vault::at(server.address(), &json!({"token": "t"}))?;
+    let error = vault.read("app").expect_err("too long");
+    assert_eq!(error.kind, ReadErrorKind::WrongType, "{}", error.cause);
+    let vault = Vault::at(server.address(), &fields("role", "secret"))?;
+    let error = vault.read("app").expect_err("too long");
+    is_unavailable(&error, "too long");
+    Ok(())
+}

@@ -49,7 +49,7 @@ pub(super) async fn send(who: &str, request: RequestBuilder) -> Result<Answer, R
     match code {
         200..=299 => Ok(Answer {
             headers,
-            body: network::body(who, answer).await?,
+            body: network::login_body(who, answer).await?,
         }),
         // What a server of tokens does not find is whoever asks for one.
         400 | 401 | 403 | 404 => Err(ReadError::new(

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::backend::network::Network;
 use crate::backend::session::{Login, Session};
 use crate::backend::{ReadError, network};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Fields};
 use crate::environment::Environment;
 use crate::value::Wiped;
 use document::Document;
@@ -83,8 +83,12 @@ impl Credentials {
     ///
     /// # Errors
     /// They are none, or of a kind that cannot be used.
-    pub(super) fn take(environment: &Environment, network: &Network) -> Result<Self, ConfigError> {
-        let Some((place, text)) = given(environment)? else {
+    pub(super) fn take(
+        fields: &mut Fields,
+        environment: &Environment,
+        network: &Network,
+    ) -> Result<Self, ConfigError> {
+        let Some((place, text)) = given(fields, environment)? else {
             let source = Source::Metadata(Metadata::of(environment)?);
             return Self::new(source, quota_project(None, environment)?, network);
         };
@@ -168,7 +172,10 @@ impl Source {
 }
 
 /// The JSON that the environment gives or names, and its place.
-fn given(environment: &Environment) -> Result<Option<(String, Secret)>, ConfigError> {
+fn given(
+    fields: &mut Fields,
+    environment: &Environment,
+) -> Result<Option<(String, Secret)>, ConfigError> {
     let set = |name: &str| environment.value(name).filter(|value| !value.is_empty());
     if let Some(text) = set("GCP_SERVICE_ACCOUNT") {
         return Ok(Some(("GCP_SERVICE_ACCOUNT".to_owned(), text.duplicate())));
@@ -181,7 +188,7 @@ fn given(environment: &Environment) -> Result<Option<(String, Secret)>, ConfigEr
     };
     let named = "GOOGLE_APPLICATION_CREDENTIALS";
     if let Some(file) = path(named)? {
-        let content = std::fs::read(file).map_err(|error| {
+        let content = fields.read_file(file).map_err(|error| {
             ConfigError::new(named, format!("{file} cannot be read: {}", error.kind()))
         })?;
         return Ok(Some((named.to_owned(), Secret::new(content))));
@@ -192,7 +199,7 @@ fn given(environment: &Environment) -> Result<Option<(String, Secret)>, ConfigEr
         (None, None) => return Ok(None),
     };
     let file = format!("{folder}/application_default_credentials.json");
-    match std::fs::read(&file) {
+    match fields.read_file(&file) {
         Ok(content) => Ok(Some((file, Secret::new(content)))),
         // Some services have `/dev/null` for a home.
         Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {

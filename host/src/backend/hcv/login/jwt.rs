@@ -114,7 +114,7 @@ impl Jwt {
             self.in_body.store(false, Ordering::Relaxed);
             return Err(refusal(WHO, response.status(), &response));
         }
-        let mut answer = json(WHO, &network::body(WHO, response).await?)?;
+        let mut answer = json(WHO, &network::login_body(WHO, response).await?)?;
         text_of(WHO, &mut answer, "access_token")
     }
 

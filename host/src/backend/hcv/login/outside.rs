@@ -46,7 +46,7 @@ pub(super) async fn ask(who: &str, request: RequestBuilder) -> Result<Secret, Re
     if !response.status().is_success() {
         return Err(refusal(who, response.status(), &response));
     }
-    let said = network::body(who, response).await?;
+    let said = network::login_body(who, response).await?;
     trimmed(said.expose()).ok_or_else(|| network::unreadable(who))
 }
 
