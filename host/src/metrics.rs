@@ -25,8 +25,10 @@ const SECONDS: [f64; 11] = [
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     reads: Family<Outcome, Counter>,
-    read_time: Family<OfVault, Histogram>,
+    read_time: Family<Outcome, Histogram>,
     answers: Family<Outcome, Counter>,
+    hits: Family<OfVault, Counter>,
+    misses: Family<OfVault, Counter>,
     objects: Gauge,
     failures: Gauge,
     bytes: Gauge,
@@ -89,6 +91,17 @@ impl<'a> Answers<'a> {
     }
 }
 
+/// For how many references of a request a fresh value was in memory, and for how many not, by vault.
+#[derive(Debug, Default)]
+pub(crate) struct Hits<'a>(HashMap<&'a str, (u64, u64)>);
+
+impl<'a> Hits<'a> {
+    pub(crate) fn count(&mut self, vault: &'a str, is_hit: bool) {
+        let (hits, misses) = self.0.entry(vault).or_default();
+        *if is_hit { hits } else { misses } += 1;
+    }
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let metrics = Self {
@@ -96,6 +109,8 @@ impl Metrics {
             reads: Family::default(),
             read_time: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             answers: Family::default(),
+            hits: Family::default(),
+            misses: Family::default(),
             objects: Gauge::default(),
             failures: Gauge::default(),
             bytes: Gauge::default(),
@@ -115,6 +130,10 @@ impl Metrics {
         let help = "How long a read of a vault took, retries included";
         r.register_with_unit("read_duration", help, Unit::Seconds, self.read_time.clone());
         r.register("answers", "Answers to references", self.answers.clone());
+        let help = "References for which a fresh value was in memory";
+        r.register("cache_hits", help, self.hits.clone());
+        let help = "References for which there was none";
+        r.register("cache_misses", help, self.misses.clone());
         r.register(
             "cache_objects",
             "Objects in the cache",
@@ -146,13 +165,22 @@ impl Metrics {
     /// Notes the end of a read.
     pub(crate) fn read(&self, vault: &str, outcome: &'static str, took: Duration) {
         let vault = vault.to_owned();
-        let labels = OfVault {
-            vault: vault.clone(),
-        };
+        let labels = Outcome { vault, outcome };
         self.read_time
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
-        self.reads.get_or_create(&Outcome { vault, outcome }).inc();
+        self.reads.get_or_create(&labels).inc();
+    }
+
+    /// Notes for how many references of a request a fresh value was in memory.
+    pub(crate) fn looked_up(&self, hits: Hits<'_>) {
+        for (vault, (hits, misses)) in hits.0 {
+            let labels = OfVault {
+                vault: vault.to_owned(),
+            };
+            self.hits.get_or_create(&labels).inc_by(hits);
+            self.misses.get_or_create(&labels).inc_by(misses);
+        }
     }
 
     /// Notes what a request was answered.
@@ -208,3 +236,6 @@ impl Metrics {
 fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,7 @@ impl Backend for Directory {
         self.0.lookups.object(asked.resource)
     }
 
-    fn look(&self, resources: Vec<String>) -> Option<BoxFuture<'static, bool>> {
+    fn look(&self, resources: &[&str]) -> Option<BoxFuture<'static, bool>> {
         let inner = Arc::clone(&self.0);
         inner.watch.start(&inner.configured);
         let wanted = inner.lookups.wanted(resources, self.generation())?;

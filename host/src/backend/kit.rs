@@ -36,7 +36,7 @@ pub(crate) fn get(vaults: Vaults, reference: &str) -> Result<String, FailureKind
 
 /// The object that is meant, once it has been looked up.
 pub(crate) fn object(backend: &dyn Backend, asked: &Asked<'_>) -> Result<Object, ReadError> {
-    if let Some(look) = backend.look(vec![asked.resource.to_owned()]) {
+    if let Some(look) = backend.look(&[asked.resource]) {
         runtime().block_on(look);
     }
     backend.object(asked)

@@ -127,7 +127,7 @@ pub trait Backend: Send + Sync {
     /// the vault, where that means to wait: for a file system. It need not be waited for to its end:
     /// what was not found out is what it was last. None: there is nothing to find out. Says whether
     /// there were news.
-    fn look(&self, _resources: Vec<String>) -> Option<BoxFuture<'static, bool>> {
+    fn look(&self, _resources: &[&str]) -> Option<BoxFuture<'static, bool>> {
         None
     }
 

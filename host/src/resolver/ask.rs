@@ -8,7 +8,7 @@ use vaultref_contract::wire::FailureKind;
 use vaultref_contract::{OptionValue, Reference};
 
 use super::cache::EntryKey;
-use super::life::Terms;
+use super::terms::Terms;
 use crate::backend::{Asked, Backend, Object};
 use crate::policy::Access;
 use crate::value::Selector;

@@ -190,6 +190,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use super::super::life::Running;
     use super::*;
 
     const SMALL: Bounds = Bounds {
@@ -239,7 +240,7 @@ mod tests {
             .entry(&key(&vault, 0))
             .record(Ok(reading), 0, now, &revisions);
         let (_sender, flight) = tokio::sync::watch::channel(false);
-        cache.entry(&key(&vault, 1)).flight = Some(flight);
+        cache.entry(&key(&vault, 1)).flight = Some(Running::new(flight, now));
         for number in 2..1000 {
             cache.entry(&key(&vault, number));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use vaultref_contract::wire::{Failure, FailureKind, Outcome, ResolveRequest, SecretValue};
 
 use super::ask::Ask;
+use super::patience::Patience;
 use super::{Resolver, failure};
 use crate::policy::Access;
 
@@ -47,7 +48,7 @@ impl Resolver {
             known: Vec::new(),
             wait_ms: 0,
         };
-        let asked = self.read_all(access, &request, wait).await;
+        let asked = self.read_all(access, &request, wait, Patience::Whole).await;
         let outcomes = self.answer_all(&asked, &request, FailureKind::Unavailable, usize::MAX);
         let answered = request.references.iter().zip(outcomes);
         answered

@@ -8,8 +8,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Inner;
 use super::ask::Ask;
-use super::life::Entry;
+use super::life::{Entry, Running};
+use super::patience::Patience;
 use crate::backend::{Backend, Object, ReadError, ReadErrorKind, Reading};
+use crate::metrics::Hits;
 use crate::policy::Access;
 use crate::vault::{Dependent, Vault};
 
@@ -25,37 +27,44 @@ type Outcome = Result<Reading, ReadError>;
 pub(super) fn start<'a>(
     inner: &Arc<Inner>,
     asks: impl Iterator<Item = &'a Ask>,
+    patience: Patience,
 ) -> Vec<watch::Receiver<bool>> {
     let now = Instant::now();
     let mut running = Vec::new();
     let mut due: Vec<Seat> = Vec::new();
+    let mut hits = Hits::default();
     let mut cache = inner.cache();
     for ask in asks {
         let entry = cache.entry(&ask.key);
         entry.note(ask);
         if entry.flight.is_none() && entry.is_due(ask, now, &inner.revisions) {
-            due.push(Seat::taken(ask, entry));
+            due.push(Seat::taken(ask, entry, now));
         }
         // A read ahead of the expiry keeps nobody waiting.
+        let is_fresh = entry.is_fresh(ask, now, &inner.revisions);
+        hits.count(ask.key.vault.name(), is_fresh);
         if let Some(flight) = entry.flight.clone()
-            && !entry.is_fresh(ask, now, &inner.revisions)
+            && !is_fresh
+            && patience.is_for(entry, now)
         {
-            running.push(flight);
+            running.push(flight.ended);
         }
     }
     drop(cache);
+    inner.metrics.looked_up(hits);
     depart(inner, due);
     running
 }
 
 /// Reads these whether they are due or not, unless they are being read.
 pub(super) fn refresh(inner: &Arc<Inner>, asks: &[Ask]) {
+    let now = Instant::now();
     let mut due: Vec<Seat> = Vec::new();
     let mut cache = inner.cache();
     for ask in asks {
         let entry = cache.entry(&ask.key);
         if entry.flight.is_none() {
-            due.push(Seat::taken(ask, entry));
+            due.push(Seat::taken(ask, entry, now));
         }
     }
     drop(cache);
@@ -109,9 +118,9 @@ struct Seat {
 }
 
 impl Seat {
-    fn taken(ask: &Ask, entry: &mut Entry) -> Self {
+    fn taken(ask: &Ask, entry: &mut Entry, now: Instant) -> Self {
         let (sender, receiver) = watch::channel(false);
-        entry.flight = Some(receiver);
+        entry.flight = Some(Running::new(receiver, now));
         Self {
             ask: ask.clone(),
             sender,
@@ -256,15 +265,7 @@ impl Drop for Flight {
                     "the read was broken off",
                 ))
             });
-            if let Err(error) = &result {
-                tracing::warn!(
-                    vault = seat.ask.key.vault.name(),
-                    object = seat.ask.key.object.path,
-                    kind = error.kind.failure_kind().name(),
-                    cause = %error.cause,
-                    "cannot read"
-                );
-            }
+            let error = result.as_ref().err().cloned();
             if result
                 .as_ref()
                 .is_err_and(|error| error.kind == ReadErrorKind::Denied)
@@ -279,7 +280,47 @@ impl Drop for Flight {
                     .metrics
                     .read(vault, outcome, self.start.elapsed());
             }
-            land(&self.inner, &seat.ask, &seat.sender, result);
+            let aftermath = land(&self.inner, &seat.ask, &seat.sender, result);
+            if let Some(error) = error {
+                aftermath.log(&seat.ask, &error);
+            }
+        }
+    }
+}
+
+/// What becomes of the value that was there before a read that failed.
+enum Aftermath {
+    /// It bridges the outage; it was read so long ago.
+    Bridged(Duration),
+    Dropped,
+    /// There was none.
+    None,
+}
+
+impl Aftermath {
+    fn of(before: Option<Duration>, after: Option<Duration>) -> Self {
+        match (before, after) {
+            (_, Some(age)) => Self::Bridged(age),
+            (Some(_), None) => Self::Dropped,
+            (None, None) => Self::None,
+        }
+    }
+
+    /// Says why a value is stale, or gone.
+    fn log(self, ask: &Ask, error: &ReadError) {
+        let vault = ask.key.vault.name();
+        let object = &ask.key.object.path;
+        let kind = error.kind.failure_kind().name();
+        let cause = &error.cause;
+        match self {
+            Self::Bridged(age) => {
+                let age = age.as_secs();
+                tracing::warn!(vault, object, kind, %cause, age, "cannot read, the value from before stays in use");
+            }
+            Self::Dropped => {
+                tracing::warn!(vault, object, kind, %cause, "cannot read, the value from before is dropped");
+            }
+            Self::None => tracing::warn!(vault, object, kind, %cause, "cannot read"),
         }
     }
 }
@@ -298,15 +339,20 @@ fn suspect_credentials(inner: &Inner, vault: &Vault) {
     }
 }
 
-fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome) {
+fn land(inner: &Inner, ask: &Ask, sender: &watch::Sender<bool>, result: Outcome) -> Aftermath {
+    let now = Instant::now();
+    let mut aftermath = Aftermath::None;
     let mut cache = inner.cache();
     if let Some(entry) = cache.peek(&ask.key) {
+        let before = entry.age(now);
         record(inner, ask, sender, entry, result);
+        aftermath = Aftermath::of(before, entry.age(now));
         cache.settle(&ask.key);
     }
     drop(cache);
     inner.finished.send_modify(|count| *count += 1);
     sender.send_replace(true);
+    aftermath
 }
 
 fn record(
@@ -318,7 +364,7 @@ fn record(
 ) {
     // The entry may have gone and come back meanwhile, with a read of its own.
     let flight = sender.subscribe();
-    let is_own = |known: &watch::Receiver<bool>| known.same_channel(&flight);
+    let is_own = |known: &Running| known.ended.same_channel(&flight);
     if entry.flight.as_ref().is_some_and(is_own) {
         entry.flight = None;
     }

@@ -17,15 +17,18 @@ use vaultref_contract::wire::{Failure, FailureKind, Lifetime, Revision};
 
 use super::ask::Ask;
 use super::cache::EntryKey;
+use super::terms::Terms;
 use super::{Revisions, failure};
 use crate::backend::{ReadError, ReadErrorKind, Reading};
 use crate::metrics::ObjectState;
 use crate::value::{Content, Selector};
-use crate::vault::Settings;
 
 /// How long after a first `not-found` the second read comes at the latest, if somebody asks. It
 /// covers a writer that removes a file and writes it anew.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a read may take before polls no longer wait for it.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The longest that a backend's `retry_after` is heeded.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -33,67 +36,11 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// `fresh_for` of a value that is never due.
 const NEVER: u64 = u32::MAX as u64;
 
-/// For how long values and failures hold for one reference.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    ttl: Option<Duration>,
-    neg_ttl: Duration,
-    resurrect_ttl: Duration,
-    min_ttl: Duration,
-    max_ttl: Option<Duration>,
-    shortened: bool,
-}
-
-impl Terms {
-    pub(super) fn of(settings: &Settings) -> Self {
-        Self {
-            ttl: settings.ttl,
-            neg_ttl: settings.neg_ttl,
-            resurrect_ttl: settings.resurrect_ttl,
-            min_ttl: settings.min_ttl,
-            max_ttl: settings.max_ttl.or(settings.ttl),
-            shortened: false,
-        }
-    }
-
-    /// Zero means 'never again', which shortens nothing.
-    pub(super) fn shorten_ttl(&mut self, ttl: Duration, settings: &Settings) {
-        if ttl.is_zero() || settings.ttl.is_some_and(|own| own <= ttl) {
-            return;
-        }
-        self.ttl = Some(ttl.max(settings.min_ttl));
-        self.shortened = true;
-    }
-
-    pub(super) fn shorten_neg_ttl(&mut self, neg_ttl: Duration, settings: &Settings) {
-        // A reference must not make the daemon ask a failing backend without pause.
-        let least = settings.min_ttl.min(settings.neg_ttl);
-        self.neg_ttl = self.neg_ttl.min(neg_ttl.max(least));
-    }
-
-    pub(super) fn shorten_resurrect_ttl(&mut self, resurrect_ttl: Duration) {
-        self.resurrect_ttl = self.resurrect_ttl.min(resurrect_ttl);
-    }
-
-    /// The ttl of a value of which the backend says `given`.
-    fn ttl(&self, given: Option<Duration>) -> Option<Duration> {
-        let Some(given) = given else { return self.ttl };
-        let held = self
-            .max_ttl
-            .map_or(given, |most| given.min(most))
-            .max(self.min_ttl);
-        match self.ttl {
-            Some(own) if self.shortened => Some(own.min(held)),
-            _ => Some(held),
-        }
-    }
-}
-
 /// What is known of one object.
 #[derive(Default)]
 pub(super) struct Entry {
     /// The read that runs, if one does.
-    pub(super) flight: Option<watch::Receiver<bool>>,
+    pub(super) flight: Option<Running>,
     good: Option<Good>,
     failed: Option<Failed>,
     /// The vault's generation when the last read began.
@@ -104,6 +51,14 @@ pub(super) struct Entry {
     asked: Option<Ask>,
     /// When it is to be read ahead of its expiry.
     pub(super) refresh_at: Option<Instant>,
+}
+
+/// A read that runs.
+#[derive(Clone)]
+pub(super) struct Running {
+    /// Becomes true when the read has ended.
+    pub(super) ended: watch::Receiver<bool>,
+    since: Instant,
 }
 
 struct Good {
@@ -197,6 +152,13 @@ impl Entry {
             }
             (None, None) => true,
         }
+    }
+
+    /// Whether the read that runs is not worth waiting for to one who has something already: it has
+    /// taken long, or the one before it has failed.
+    pub(super) fn is_in_trouble(&self, now: Instant) -> bool {
+        let hangs = |flight: &Running| now >= flight.since + PATIENCE;
+        self.failed.is_some() || self.flight.as_ref().is_some_and(hangs)
     }
 
     /// What there is for a reference. `missing` stands for what is still being read.
@@ -329,6 +291,12 @@ impl Entry {
         })
     }
 
+    /// How long ago the value was read, if there is one.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        let good = self.good.as_ref()?;
+        Some(now.saturating_duration_since(good.read_at))
+    }
+
     /// The bytes of the object, with the values that were taken out of it; 0 if there is none.
     pub(super) fn size(&self) -> usize {
         self.good.as_ref().map_or(0, |good| {
@@ -356,6 +324,12 @@ impl Entry {
                 _ => "it was not read in time".into(),
             },
         }
+    }
+}
+
+impl Running {
+    pub(super) fn new(ended: watch::Receiver<bool>, now: Instant) -> Self {
+        Self { ended, since: now }
     }
 }
 

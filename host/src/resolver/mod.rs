@@ -12,9 +12,11 @@ mod flight;
 mod flush;
 mod jitter;
 mod life;
+mod patience;
 mod prepare;
 mod refresh;
 mod settle;
+mod terms;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,6 +44,7 @@ pub use explain::Unresolved;
 pub use flush::Flush;
 use jitter::Jitter;
 use life::Answer;
+use patience::Patience;
 use settle::Unsettled;
 
 /// The most bytes of values in one reply. What is over it is to be asked for again, in a smaller
@@ -90,8 +93,18 @@ impl Resolver {
     /// Answers all references of a request, in its order, and waits for what has to be read, at most
     /// `wait_ms` and [`MAX_WAIT`]. What is not read by then is `unavailable`; its read goes on.
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
+        self.resolve_with(access, request, Patience::of(request))
+            .await
+    }
+
+    async fn resolve_with(
+        &self,
+        access: &Access,
+        request: &ResolveRequest,
+        patience: Patience,
+    ) -> Vec<Outcome> {
         let wait = Duration::from_millis(request.wait_ms.into());
-        let asked = self.read_all(access, request, wait).await;
+        let asked = self.read_all(access, request, wait, patience).await;
         self.answer_all(&asked, request, FailureKind::Unavailable, MAX_REPLY_BYTES)
     }
 
@@ -103,13 +116,14 @@ impl Resolver {
         for unsettled in Unsettled::of(&drafts, &request.references, access) {
             let resolver = self.clone();
             self.0.runtime.spawn(async move {
-                if timeout(MAX_WAIT, resolver.settle(unsettled)).await == Ok(true) {
+                let settling = resolver.settle(unsettled, Patience::Whole);
+                if timeout(MAX_WAIT, settling).await == Ok(true) {
                     resolver.0.finished.send_modify(|count| *count += 1);
                 }
             });
         }
         let asked = ask_all(&drafts, access);
-        flight::start(&self.0, asked.iter().flatten());
+        flight::start(&self.0, asked.iter().flatten(), Patience::Whole);
         self.answer_all(&asked, request, FailureKind::Pending, MAX_REPLY_BYTES)
     }
 
@@ -153,13 +167,15 @@ impl Resolver {
         access: &Access,
         request: &ResolveRequest,
         wait: Duration,
+        patience: Patience,
     ) -> Vec<Result<Ask, ask::NotAsked>> {
-        let deadline = Instant::now() + wait.min(MAX_WAIT);
+        let now = Instant::now();
+        let deadline = now + wait.min(MAX_WAIT);
         let drafts = self.drafts(request);
         let unsettled = Unsettled::of(&drafts, &request.references, access);
         let mut asked = ask_all(&drafts, access);
         if unsettled.is_empty() {
-            self.read(asked.iter(), deadline).await;
+            self.read(asked.iter(), deadline, patience).await;
         } else {
             // Who has nothing to wait for does not wait for those who have.
             let waits: BTreeSet<usize> = unsettled
@@ -168,16 +184,18 @@ impl Resolver {
                 .collect();
             let others = asked.iter().enumerate();
             let others = others.filter(|(index, _)| !waits.contains(index));
-            let settled = self.read(others.map(|(_, asked)| asked), deadline);
-            let settling = unsettled
-                .into_iter()
-                .map(|unsettled| self.settle_and_read(unsettled, &drafts, access));
+            let others = others.map(|(_, asked)| asked);
+            let settled = self.read(others, deadline, patience);
+            let settled_by = patience.until_settled(now, deadline);
+            let settling = unsettled.into_iter().map(|unsettled| {
+                self.settle_and_read(unsettled, &drafts, access, patience, settled_by)
+            });
             let settling = timeout_at(deadline, join_all(settling));
             let (_, in_time) = futures::join!(settled, settling);
             asked = ask_all(&drafts, access);
             if in_time.is_err() {
                 // As far as it is known what is meant, it is read for whoever asks next.
-                flight::start(&self.0, asked.iter().flatten());
+                flight::start(&self.0, asked.iter().flatten(), patience);
             }
         }
         asked
@@ -189,8 +207,9 @@ impl Resolver {
         &self,
         asked: impl Iterator<Item = &'a Result<Ask, ask::NotAsked>>,
         deadline: Instant,
+        patience: Patience,
     ) {
-        let reads = flight::start(&self.0, asked.flatten());
+        let reads = flight::start(&self.0, asked.flatten(), patience);
         if !reads.is_empty() {
             let all = join_all(reads.into_iter().map(flight::finished));
             let _ = timeout_at(deadline, all).await;

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use vaultref_contract::Reference;
 use vaultref_contract::wire::{Outcome, ResolveRequest, SecretValue};
 
+use super::patience::Patience;
 use super::{MAX_WAIT, Resolver};
 use crate::policy::Access;
 use crate::vault::Vault;
@@ -14,7 +15,11 @@ use crate::vault::Vault;
 impl Resolver {
     /// Makes the vaults of these references ready to be read, as far as that can be done. Says whether
     /// one of them is another now. (That no vault needs itself was checked with the configuration.)
-    pub(super) fn prepare<'a>(&'a self, references: &'a [String]) -> BoxFuture<'a, bool> {
+    pub(super) fn prepare<'a>(
+        &'a self,
+        references: &'a [String],
+        patience: Patience,
+    ) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             let known = self.vaults();
             if !known.have_dependents() {
@@ -30,13 +35,13 @@ impl Resolver {
             vaults.dedup_by_key(|vault| vault.name());
             let mut news = false;
             for vault in vaults {
-                news |= self.make(vault).await;
+                news |= self.make(vault, patience).await;
             }
             news
         })
     }
 
-    async fn make(&self, vault: &Arc<Vault>) -> bool {
+    async fn make(&self, vault: &Arc<Vault>, patience: Patience) -> bool {
         let Some(dependent) = vault.as_dependent() else {
             return false;
         };
@@ -47,7 +52,7 @@ impl Resolver {
             wait_ms: u32::try_from(MAX_WAIT.as_millis()).unwrap_or(u32::MAX),
         };
         // The configuration's owner wrote these references, so no client's rules hold for them.
-        let outcomes = self.resolve(&Access::All, &request).await;
+        let outcomes = self.resolve_with(&Access::All, &request, patience).await;
         let mut values: Vec<SecretValue> = Vec::with_capacity(needed.len());
         for (reference, outcome) in needed.iter().zip(outcomes) {
             match outcome {

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _, Shared, join_all};
 
+use tokio::time::{Instant, timeout_at};
+
 use super::ask::{Ask, Draft, NotAsked};
+use super::patience::Patience;
 use super::{Resolver, flight};
 use crate::policy::Access;
 use crate::vault::Vault;
@@ -25,6 +28,14 @@ pub(super) struct Unsettled {
     looks: Vec<Look>,
 }
 
+/// The references of a request to one vault. Nothing is copied of them: most requests are polls that
+/// have nothing to wait for.
+struct OfVault<'a> {
+    vault: &'a Arc<Vault>,
+    indexes: Vec<usize>,
+    resources: Vec<&'a str>,
+}
+
 impl Unsettled {
     /// What of a request is unsettled, by vault.
     pub(super) fn of(
@@ -32,19 +43,11 @@ impl Unsettled {
         references: &[String],
         access: &Access,
     ) -> Vec<Self> {
-        let mut asked: BTreeMap<&str, Self> = BTreeMap::new();
-        for (index, (draft, reference)) in drafts.iter().zip(references).enumerate() {
-            let Ok(draft) = draft else { continue };
-            let asked = asked.entry(draft.vault.name());
-            let asked = asked.or_insert_with(|| Self::new(&draft.vault));
-            asked.indexes.push(index);
-            asked.references.push(reference.clone());
-            asked.resources.push(draft.resource().to_owned());
-        }
-        let mut looks: BTreeMap<String, Look> = BTreeMap::new();
+        let asked = by_vault(drafts);
+        let mut looks: BTreeMap<&str, Look> = BTreeMap::new();
         for (name, asked) in &asked {
-            if let Some(look) = look(&asked.vault, asked.resources.clone()) {
-                looks.insert((*name).to_owned(), look);
+            if let Some(look) = look(asked.vault, &asked.resources) {
+                looks.insert(name, look);
             }
         }
         // Where the vaults are of which a `deny` speaks decides on the others of their kind.
@@ -55,44 +58,67 @@ impl Unsettled {
                 continue;
             }
             let known = looks.get(denied.name()).cloned();
-            if let Some(look) = known.or_else(|| look(denied, Vec::new())) {
+            if let Some(look) = known.or_else(|| look(denied, &[])) {
                 let looks = by_kind.entry(kind).or_default();
                 looks.entry(denied.name().to_owned()).or_insert(look);
             }
         }
-        let settled = |asked: &Self| asked.looks.is_empty() && asked.vault.as_dependent().is_none();
-        let asked = asked.into_values().map(|mut asked| {
-            asked.looks.extend(looks.get(asked.vault.name()).cloned());
+        let unsettled = asked.into_iter().filter_map(|(name, asked)| {
+            let mut all: Vec<Look> = looks.get(name).cloned().into_iter().collect();
             let others = by_kind.get(asked.vault.kind().name).into_iter().flatten();
-            asked.looks.extend(others.map(|(_, look)| look.clone()));
-            asked
+            all.extend(others.map(|(_, look)| look.clone()));
+            let is_settled = all.is_empty() && asked.vault.as_dependent().is_none();
+            (!is_settled).then(|| Self::new(asked, references, all))
         });
-        asked.filter(|asked| !settled(asked)).collect()
+        unsettled.collect()
     }
 
-    fn new(vault: &Arc<Vault>) -> Self {
+    fn new(asked: OfVault<'_>, references: &[String], looks: Vec<Look>) -> Self {
+        let indexes = asked.indexes.iter();
+        let references = indexes.filter_map(|index| references.get(*index).cloned());
         Self {
-            vault: Arc::clone(vault),
-            indexes: Vec::new(),
-            references: Vec::new(),
-            resources: Vec::new(),
-            looks: Vec::new(),
+            vault: Arc::clone(asked.vault),
+            references: references.collect(),
+            resources: asked
+                .resources
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect(),
+            indexes: asked.indexes,
+            looks,
         }
     }
 }
 
-fn look(vault: &Vault, resources: Vec<String>) -> Option<Look> {
+fn by_vault(drafts: &[Result<Draft, NotAsked>]) -> BTreeMap<&str, OfVault<'_>> {
+    let mut asked: BTreeMap<&str, OfVault<'_>> = BTreeMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        let Ok(draft) = draft else { continue };
+        let asked = asked.entry(draft.vault.name());
+        let asked = asked.or_insert_with(|| OfVault {
+            vault: &draft.vault,
+            indexes: Vec::new(),
+            resources: Vec::new(),
+        });
+        asked.indexes.push(index);
+        asked.resources.push(draft.resource());
+    }
+    asked
+}
+
+fn look(vault: &Vault, resources: &[&str]) -> Option<Look> {
     let backend = vault.backend().ok()?;
     backend.look(resources).map(|look| look.shared())
 }
 
 impl Resolver {
     /// Finds out what is to be found out. Says whether there were news.
-    pub(super) async fn settle(&self, unsettled: Unsettled) -> bool {
-        let made = self.prepare(&unsettled.references).await;
+    pub(super) async fn settle(&self, unsettled: Unsettled, patience: Patience) -> bool {
+        let made = self.prepare(&unsettled.references, patience).await;
         let mut looks = unsettled.looks;
         if made {
-            looks.extend(look(&unsettled.vault, unsettled.resources));
+            let resources: Vec<&str> = unsettled.resources.iter().map(String::as_str).collect();
+            looks.extend(look(&unsettled.vault, &resources));
         }
         let looked = join_all(looks).await;
         made || looked.contains(&true)
@@ -104,14 +130,16 @@ impl Resolver {
         unsettled: Unsettled,
         drafts: &[Result<Draft, NotAsked>],
         access: &Access,
+        patience: Patience,
+        settled_by: Instant,
     ) {
         let indexes = unsettled.indexes.clone();
-        self.settle(unsettled).await;
+        let _ = timeout_at(settled_by, self.settle(unsettled, patience)).await;
         let drafts = indexes
             .iter()
             .filter_map(|index| drafts.get(*index)?.as_ref().ok());
         let asked: Vec<Ask> = drafts.filter_map(|draft| draft.ask(access).ok()).collect();
-        let reads = flight::start(&self.0, asked.iter());
+        let reads = flight::start(&self.0, asked.iter(), patience);
         join_all(reads.into_iter().map(flight::finished)).await;
     }
 }

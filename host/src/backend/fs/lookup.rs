@@ -125,17 +125,18 @@ impl Lookups {
     }
 
     /// What of this has to be looked for; none if it is known, or if there is no use in waiting.
-    pub(super) fn wanted(&self, resources: Vec<String>, generation: u64) -> Option<Wanted> {
+    pub(super) fn wanted(&self, resources: &[&str], generation: u64) -> Option<Wanted> {
         let now = Instant::now();
         let known = self.known();
         let holds =
             |moment: &Moment| moment.generation == generation && now < moment.at + HOLDS_FOR;
-        let is_open = |resource: &String| {
-            let name = known.names.get(resource);
+        let is_open = |resource: &&&str| {
+            let name = known.names.get(**resource);
             // What can be no name is told without looking.
             !name.is_some_and(|name| holds(&name.at)) && lexical(resource).is_ok()
         };
-        let resources: Vec<String> = resources.into_iter().filter(is_open).collect();
+        let open = resources.iter().filter(is_open);
+        let resources: Vec<String> = open.map(|resource| (*resource).to_owned()).collect();
         if resources.is_empty() && known.scope_at.as_ref().is_some_and(holds) {
             return None;
         }
