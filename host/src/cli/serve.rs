@@ -14,7 +14,7 @@ use crate::config::{Config, Listen};
 use crate::environment::Environment;
 use crate::policy::Access;
 use crate::resolver::{MAX_WAIT, Resolver};
-use crate::server::{Bound, Handle, Limits, Server, bind};
+use crate::server::{Bound, Handle, Limits, Server, bind, descriptors};
 
 mod reload;
 
@@ -77,7 +77,8 @@ async fn serve(
     }
     let own_uid = nix::unistd::geteuid().as_raw();
     let resolver = resolver(config.vaults);
-    let server = Server::new(resolver.clone(), config.clients, own_uid, Limits::default());
+    let limits = limits(listeners.len());
+    let server = Server::new(resolver.clone(), config.clients, own_uid, limits);
     server.warm_up().await;
     for (_, listener) in &listeners {
         tracing::info!("listening {}", listener.address());
@@ -105,6 +106,23 @@ async fn serve(
     serving
         .await
         .map_err(|_| (Status::Internal, "the server broke off".to_owned()))
+}
+
+/// The usual limits, as far as the system lets us have them.
+fn limits(listeners: usize) -> Limits {
+    let usual = Limits::default();
+    let Some(descriptors) = descriptors() else {
+        return usual;
+    };
+    let limits = usual.within(descriptors, listeners);
+    if limits.connections < usual.connections {
+        tracing::info!(
+            descriptors,
+            connections = limits.connections,
+            "each listener takes fewer connections, since the limit of open files is low"
+        );
+    }
+    limits
 }
 
 async fn listeners(listen: &[Listen]) -> Result<Vec<(Listen, Bound)>, (Status, String)> {

@@ -8,6 +8,7 @@ mod auth;
 mod bounded;
 mod control;
 mod http;
+mod limits;
 mod listener;
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 pub(crate) use control::FLUSH_PATH;
+pub use limits::Limits;
+pub(crate) use limits::descriptors;
 pub use listener::{Bound, ListenError, bind};
 
 use crate::config::Listen;
@@ -28,35 +31,6 @@ use crate::policy::{Clients, Origin};
 use crate::resolver::Resolver;
 use crate::vault::Vaults;
 use bounded::Bounded;
-
-/// Bounds on what a client can make the daemon hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long an answer may take to be read by the client, once it makes the daemon wait.
-    pub answer: Duration,
-    /// How long the head of a request may take, idle time between requests included.
-    pub head: Duration,
-    /// How long the body of a request may take.
-    pub body: Duration,
-    /// How long open requests may take when the daemon stops.
-    pub stop: Duration,
-    /// How many connections each listener may have open; what is over it waits to be accepted. One
-    /// for each, so that whoever can reach the one cannot keep others from the other.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(10),
-            // Gateways keep connections open between polls, which come each second.
-            head: Duration::from_secs(60),
-            body: Duration::from_secs(10),
-            stop: Duration::from_secs(5),
-            connections: 1024,
-        }
-    }
-}
 
 /// The daemon, ready to serve listeners.
 #[derive(Debug)]
