@@ -16,8 +16,11 @@ use crate::compile::{Kind, Resolver, Target};
 use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
 
-/// How often a healthy resolver is asked for what has changed.
-const PERIOD: Age = SECOND;
+/// How often a healthy resolver is asked for what has changed: by the tick before a second is over, so
+/// that what is new there is here within one.
+const PERIOD: Age = 700 * MILLISECOND;
+/// How often one is asked that fails.
+const RETRY: Age = SECOND;
 /// How soon it is asked again after a failure, for the first [`QUICK_RETRIES`] times.
 const QUICK: Age = 200 * MILLISECOND;
 const QUICK_RETRIES: u32 = 5;
@@ -313,7 +316,7 @@ impl Poller {
             let pause = if self.retries <= QUICK_RETRIES {
                 QUICK
             } else {
-                PERIOD
+                RETRY
             };
             self.next = age.saturating_add(pause);
         } else {
