@@ -20,6 +20,8 @@ pub struct Daemon {
     /// What earlier processes have logged.
     earlier: String,
     env: Vec<(String, String)>,
+    limits: Vec<String>,
+    config_file: Option<PathBuf>,
     listeners: Vec<Address>,
     dir: TempDir,
 }
@@ -50,6 +52,8 @@ impl Daemon {
             process: None,
             earlier: String::new(),
             env: Vec::new(),
+            limits: Vec::new(),
+            config_file: None,
             listeners: Vec::new(),
             dir,
         };
@@ -63,6 +67,20 @@ impl Daemon {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has it read this file in the place of its own.
+    #[must_use]
+    pub fn with_config_file(mut self, file: PathBuf) -> Self {
+        self.config_file = Some(file);
+        self
+    }
+
+    /// Limits what it may take of the machine, as `prlimit` is told it: `nofile=64`, `data=500000000`.
+    #[must_use]
+    pub fn limit(mut self, limit: &str) -> Self {
+        self.limits.push(limit.to_owned());
         self
     }
 
@@ -91,6 +109,9 @@ impl Daemon {
             .arg(self.config_file());
         for (name, value) in &self.env {
             program = program.env(name, value);
+        }
+        for limit in &self.limits {
+            program = program.limit(limit);
         }
         let process = program.spawn()?;
         for address in &self.listeners {
@@ -168,7 +189,8 @@ impl Daemon {
     /// Its configuration file.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
-        self.dir.path().join("vaultref.yaml")
+        let own = || self.dir.path().join("vaultref.yaml");
+        self.config_file.clone().unwrap_or_else(own)
     }
 
     /// Writes its configuration file (JSON, which is YAML), by rename as editors and

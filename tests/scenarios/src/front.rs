@@ -47,6 +47,11 @@ impl Front {
         self.0.address()
     }
 
+    /// Closes the connections that there are.
+    pub fn hang_up(&self) {
+        self.0.hang_up();
+    }
+
     /// How often a path that starts like this was asked for.
     #[must_use]
     pub fn count(&self, path: &str) -> usize {

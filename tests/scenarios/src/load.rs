@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::process::{Process, Program};
 use crate::{paths, wait};
@@ -107,6 +108,16 @@ impl Running {
     /// When the kernel cannot tell.
     pub fn is_on(&self) -> Result<bool> {
         Ok(self.process.ended()?.is_none())
+    }
+
+    /// Ends it before its time.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended already, or `wrk` fails.
+    pub fn stop(self) -> Result<Report> {
+        self.process.signal(Signal::SIGINT)?;
+        self.finish()
     }
 
     /// Waits for its end.

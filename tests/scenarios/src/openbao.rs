@@ -17,9 +17,11 @@ use crate::process::{Process, Program};
 use crate::{paths, ports, wait};
 
 mod cluster;
+mod lasting;
 mod logins;
 
 pub use cluster::Cluster;
+pub use lasting::Lasting;
 pub use logins::{ClientCertificate, Signer};
 
 /// The token of the operator, who may do everything.

@@ -5,6 +5,8 @@
 //! What it writes goes to a file, is part of every error about it, and is printed
 //! when the test that owns it fails.
 
+mod held;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -20,6 +22,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+pub use self::held::Held;
 use crate::wait;
 
 /// How much of the end of a log goes into an error or a failing test's output.
@@ -37,6 +40,7 @@ pub struct Program {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cpu: Option<usize>,
+    limits: Vec<String>,
     folder: Option<PathBuf>,
 }
 
@@ -50,6 +54,7 @@ impl Program {
             args: Vec::new(),
             env: Vec::new(),
             cpu: None,
+            limits: Vec::new(),
             folder: None,
         }
     }
@@ -84,6 +89,13 @@ impl Program {
         self
     }
 
+    /// Limits what the child may take of the machine, as `prlimit` is told it: `nofile=64`.
+    #[must_use]
+    pub fn limit(mut self, limit: &str) -> Self {
+        self.limits.push(format!("--{limit}"));
+        self
+    }
+
     /// The folder that it works in.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
@@ -103,12 +115,15 @@ impl Program {
             .context("a folder for the log")?;
         let log = dir.path().join("log");
         let file = File::create(&log).context("the log file")?;
-        // setpriv, sh and taskset become the program by exec, so the child's id is its own.
+        // setpriv, sh, taskset and prlimit become the program by exec, so the child's id is its own.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", UNLESS_ORPHANED]);
         command.arg(std::process::id().to_string());
         if let Some(cpu) = self.cpu {
             command.args(["taskset", "-c", &cpu.to_string()]);
+        }
+        if !self.limits.is_empty() {
+            command.arg("prlimit").args(&self.limits);
         }
         if let Some(folder) = &self.folder {
             command.current_dir(folder);

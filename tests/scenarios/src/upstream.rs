@@ -8,6 +8,7 @@
 //! every single request carried a right one.
 
 mod reply;
+mod tally;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,6 +21,8 @@ use anyhow::{Context, Result, bail};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 pub use self::reply::Reply;
+pub use self::tally::Tallied;
+use self::tally::Tally;
 use crate::certificates::Identity;
 use crate::wait;
 
@@ -85,10 +88,9 @@ pub struct Upstream {
 struct Shared {
     answer: Box<Answer>,
     tls: Option<Arc<ServerConfig>>,
-    tallied: Option<String>,
+    tally: Option<Mutex<Tally>>,
     accepted: AtomicUsize,
     requests: Mutex<Vec<Received>>,
-    tally: Mutex<HashMap<String, u64>>,
     connections: Mutex<Vec<TcpStream>>,
     closed: AtomicBool,
 }
@@ -124,24 +126,24 @@ impl Upstream {
         Self::listen(Box::new(answer), None, Some(identity.server_config()?))
     }
 
-    /// For load: remembers no request, only how often each value of this header
-    /// came; a request without it counts under the empty text, several values
+    /// For load: remembers no request, only how often each value of these headers
+    /// came; a request without them counts under the empty text, several values
     /// count as one with commas between.
     ///
     /// # Errors
     ///
     /// When the machine has no free port.
-    pub fn tallying(header: &str) -> Result<Self> {
+    pub fn tallying(headers: &[&str]) -> Result<Self> {
         Self::listen(
             Box::new(|_| Reply::status(200).body("upstream\n")),
-            Some(header.to_owned()),
+            Some(Tally::of(headers)),
             None,
         )
     }
 
     fn listen(
         answer: Box<Answer>,
-        tallied: Option<String>,
+        tally: Option<Tally>,
         tls: Option<Arc<ServerConfig>>,
     ) -> Result<Self> {
         let listener =
@@ -150,10 +152,9 @@ impl Upstream {
         let shared = Arc::new(Shared {
             answer,
             tls,
-            tallied,
+            tally: tally.map(Mutex::new),
             accepted: AtomicUsize::new(0),
             requests: Mutex::default(),
-            tally: Mutex::default(),
             connections: Mutex::default(),
             closed: AtomicBool::new(false),
         });
@@ -195,13 +196,36 @@ impl Upstream {
     /// Forgets the requests and the tally so far.
     pub fn clear(&self) {
         lock(&self.shared.requests).clear();
-        lock(&self.shared.tally).clear();
+        if let Some(tally) = &self.shared.tally {
+            lock(tally).clear();
+        }
     }
 
-    /// How often each value of the tallied header came.
+    /// How often each value of the tallied headers came.
     #[must_use]
     pub fn tally(&self) -> HashMap<String, u64> {
-        lock(&self.shared.tally).clone()
+        let Some(tally) = &self.shared.tally else {
+            return HashMap::new();
+        };
+        let tally = lock(tally);
+        let values = tally.values().iter();
+        values
+            .map(|(value, of)| (value.clone(), of.count))
+            .collect()
+    }
+
+    /// How often a value came, and when.
+    #[must_use]
+    pub fn tallied(&self, value: &str) -> Option<Tallied> {
+        let tally = lock(self.shared.tally.as_ref()?);
+        tally.values().get(value).copied()
+    }
+
+    /// Closes the connections that there are.
+    pub fn hang_up(&self) {
+        for connection in lock(&self.shared.connections).drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until so many requests are recorded.
@@ -220,9 +244,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        for connection in lock(&self.shared.connections).drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
-        }
+        self.hang_up();
         // Wakes the accepting thread, which then sees that it is over.
         let _ = TcpStream::connect(self.address);
     }
@@ -280,12 +302,8 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = read_request(&mut reader)? {
             let reply = (self.answer)(&request);
-            match &self.tallied {
-                Some(header) => {
-                    *lock(&self.tally)
-                        .entry(request.header_values(header).join(","))
-                        .or_default() += 1
-                }
+            match &self.tally {
+                Some(tally) => lock(tally).note(&request),
                 None => lock(&self.requests).push(request),
             }
             if !reply.delay.is_zero() {

@@ -191,6 +191,12 @@ impl World {
         &mut self.daemon
     }
 
+    /// The path of the daemon's Unix socket.
+    #[must_use]
+    pub fn daemon_socket(&self) -> PathBuf {
+        self.daemon.socket()
+    }
+
     /// The daemon's process, while it runs.
     ///
     /// # Errors

@@ -148,7 +148,7 @@ fn envoy_says_what_is_wrong_with_a_configuration() -> Result<()> {
 
 #[test]
 fn load_is_counted_at_both_ends() -> Result<()> {
-    let upstream = Upstream::tallying("x-load")?;
+    let upstream = Upstream::tallying(&["x-load"])?;
     let envoy = Envoy::setup().upstream(upstream.address()).start()?;
     let before = envoy.process().cpu_time()?;
     let report = Load::on(envoy.address(), "/")

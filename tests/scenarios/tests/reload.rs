@@ -1,13 +1,15 @@
 //! A configuration that changes while the daemon runs, a flush, and readiness: the real daemon.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use vaultref_scenarios::client::{Address, Request};
+use vaultref_scenarios::client::{Address, Connection, Request};
 use vaultref_scenarios::daemon::Daemon;
+use vaultref_scenarios::openbao::{KV2_MOUNT, OpenBao, ROOT_TOKEN};
 use vaultref_scenarios::{paths, ports, wait};
 
 const TOKEN: &str = "{vault://files/token}";
@@ -62,6 +64,14 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_changes_nothing() -> Resu
     let socket = daemon.socket();
     let listen = json!([{ "unix": socket }]);
     assert_eq!(outcome(&daemon, TOKEN)?, "first");
+    // One connection lasts through all of it.
+    let mut open = Connection::open(&socket.as_path().into())?;
+    let mut over_open = || -> Result<u16> {
+        let ask = json!({ "references": [TOKEN], "known": [], "wait_ms": 2000 });
+        open.send(&Request::post("/v1/resolve", ask.to_string()).bytes())?;
+        Ok(open.response()?.status)
+    };
+    assert_eq!(over_open()?, 200);
 
     // A vault that changes takes its entries with it, although they would be fresh for an hour.
     daemon.write_config(&json!({ "vaults": [vault(two.path())], "listen": listen }))?;
@@ -86,8 +96,10 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_changes_nothing() -> Resu
     becomes(&daemon, TOKEN, "second")?;
     let refused =
         json!({ "vaults": [vault(two.path())], "listen": listen, "clients": client(uid + 1) });
+    assert_eq!(over_open()?, 200, "it is served while its client is one");
     daemon.write_config(&refused)?;
     becomes(&daemon, TOKEN, "unauthorized")?;
+    assert_eq!(over_open()?, 401, "also on the connection that was open");
 
     // A listener comes; the other one stays.
     let port = ports::free()?;
@@ -110,6 +122,71 @@ fn a_hangup_reads_the_file_although_it_is_the_same() -> Result<()> {
     daemon.process()?.signal(nix::sys::signal::Signal::SIGHUP)?;
     says(&daemon, "the configuration was taken over")?;
     daemon.stop()
+}
+
+/// A server with a certificate of the one CA, a vault that knows the other, until its file is changed.
+#[test]
+fn a_file_that_a_field_names_is_taken_up_on_a_hangup() -> Result<()> {
+    let (right, wrong) = (OpenBao::start_tls()?, OpenBao::start_tls()?);
+    right.put(KV2_MOUNT, "app", &json!({ "token": "ours" }))?;
+    let ca = tempfile::NamedTempFile::new()?;
+    fs::copy(wrong.ca_file(), ca.path())?;
+    let mut config = right.vault_config(KV2_MOUNT, "v2", ROOT_TOKEN);
+    config["protocol"] = json!("https");
+    config["port"] = json!(right.tls_address()?.port());
+    config["ca_cert"] = json!(ca.path());
+    config["neg_ttl"] = json!(1);
+    let other = tempfile::tempdir()?;
+    put(other.path(), "token", "of another")?;
+    let vaults =
+        json!([{ "name": "hcv", "prefix": "safe", "config": config }, vault(other.path())]);
+    let mut daemon = Daemon::with_vaults(&vaults)?.started()?;
+    let reference = "{vault://safe/app/token}";
+    assert_eq!(outcome(&daemon, reference)?, "unavailable");
+    assert_eq!(outcome(&daemon, TOKEN)?, "of another");
+    let reads = |daemon: &Daemon| -> Result<bool> {
+        let metrics = daemon.send(&Request::get("/metrics"))?.text();
+        Ok(metrics.contains("vaultref_reads_total{vault=\"files\",outcome=\"ok\"} 1\n"))
+    };
+    fs::copy(right.ca_file(), ca.path())?;
+    daemon.process()?.signal(nix::sys::signal::Signal::SIGHUP)?;
+    becomes(&daemon, reference, "ours")?;
+    // The other vault says the same, and so it keeps what it has.
+    assert_eq!(outcome(&daemon, TOKEN)?, "of another");
+    assert!(reads(&daemon)?);
+    daemon.stop()
+}
+
+/// As Kubernetes changes a volume: the file is a link through `..data`, which is put in place anew.
+#[test]
+fn a_volume_of_kubernetes_is_taken_over_when_its_link_is_swapped() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    put(one.path(), "token", "first")?;
+    put(two.path(), "token", "second")?;
+    let mut daemon = Daemon::with_vaults(&json!([]))?;
+    let configured =
+        |folder| json!({ "vaults": [vault(folder)], "listen": [{ "unix": daemon.socket() }] });
+    let (first, second) = (configured(one.path()), configured(two.path()));
+    swap(home.path(), "..2026_01_01", &first)?;
+    symlink("..data/vaultref.yaml", home.path().join("vaultref.yaml"))?;
+    daemon = daemon
+        .with_config_file(home.path().join("vaultref.yaml"))
+        .started()?;
+    assert_eq!(outcome(&daemon, TOKEN)?, "first");
+    swap(home.path(), "..2026_01_02", &second)?;
+    becomes(&daemon, TOKEN, "second")?;
+    daemon.stop()
+}
+
+fn swap(volume: &Path, version: &str, config: &Value) -> Result<()> {
+    fs::create_dir(volume.join(version))?;
+    fs::write(
+        volume.join(version).join("vaultref.yaml"),
+        config.to_string(),
+    )?;
+    symlink(version, volume.join("..new"))?;
+    Ok(fs::rename(volume.join("..new"), volume.join("..data"))?)
 }
 
 #[test]
@@ -200,7 +277,7 @@ fn metrics_name_vaults_and_objects_and_no_value() -> Result<()> {
             "vaultref_reads_total{vault=\"files\",outcome=\"ok\"} 1",
             "vaultref_reads_total{vault=\"files\",outcome=\"not-found\"} 1",
             "vaultref_answers_total{vault=\"files\",outcome=\"fresh\"} 1",
-            "vaultref_read_duration_seconds_count{vault=\"files\"} 2",
+            "vaultref_read_duration_seconds_count{vault=\"files\",outcome=\"ok\"} 1",
             "vaultref_cache_objects 2",
             "vaultref_cache_failures 1",
             "vaultref_circuit_open{vault=\"files\"} 0",

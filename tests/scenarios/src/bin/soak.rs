@@ -6,8 +6,6 @@
 //! last one with the old, against the vault's ttl.
 #![allow(clippy::print_stdout, reason = "a measurement prints")]
 
-use std::collections::HashMap;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,9 +13,8 @@ use clap::Parser;
 use serde_json::json;
 use vaultref_scenarios::load::Load;
 use vaultref_scenarios::openbao::{KV2_MOUNT, OpenBao};
-use vaultref_scenarios::process::Process;
-use vaultref_scenarios::upstream::Upstream;
-use vaultref_scenarios::wait;
+use vaultref_scenarios::process::Held;
+use vaultref_scenarios::rotation::Rotation;
 use vaultref_scenarios::world::{Kind, Plan, World};
 
 /// The ttl of the vault that is rotated.
@@ -117,42 +114,11 @@ fn put(bao: &OpenBao, number: usize) -> Result<()> {
     bao.put(KV2_MOUNT, "stripe", &value).map(drop)
 }
 
-/// How long a new value took.
-struct Rotation {
-    first_new: Duration,
-    last_old: Duration,
-}
-
 fn rotate(world: &World, bao: &OpenBao, number: usize) -> Result<Rotation> {
     let (_, upstream) = world.envoy().context("a real Envoy")?;
-    let new = format!("Bearer value-{number}");
-    let count = |value: &str| upstream.tally().get(value).copied().unwrap_or(0);
-    put(bao, number)?;
-    let start = Instant::now();
-    wait::until_true("the new value", wait::SOON, || count(&new) > 0)?;
-    let first_new = start.elapsed();
-    // The old ones are over when a thousand requests in a row carried no other than the new.
-    let mut last_old = first_new;
-    wait::until("the end of the old value", wait::SOON, || {
-        let before = others(upstream, &new);
-        let seen = count(&new);
-        wait::until_true("more load", wait::SOON, || count(&new) > seen + 1000)?;
-        if others(upstream, &new) == before {
-            return Ok(Some(()));
-        }
-        last_old = start.elapsed();
-        Ok(None)
-    })?;
-    Ok(Rotation {
-        first_new,
-        last_old,
-    })
-}
-
-fn others(upstream: &Upstream, new: &str) -> u64 {
-    let tally: HashMap<String, u64> = upstream.tally();
-    let others = tally.iter().filter(|(value, _)| *value != new);
-    others.map(|(_, count)| count).sum()
+    let value = |number: usize| format!("Bearer value-{number}");
+    let values = (&*value(number - 1), &*value(number));
+    Rotation::measure(upstream, values, || put(bao, number))
 }
 
 /// What the processes hold at one moment.
@@ -162,19 +128,12 @@ struct Sample {
     envoy: Held,
 }
 
-#[derive(Clone, Copy)]
-struct Held {
-    /// Resident memory in KiB.
-    memory: u64,
-    descriptors: u64,
-}
-
 impl Sample {
     fn of(world: &World) -> Result<Self> {
         let (envoy, _) = world.envoy().context("a real Envoy")?;
         Ok(Self {
-            daemon: Held::of(world.daemon_process()?)?,
-            envoy: Held::of(envoy.process())?,
+            daemon: world.daemon_process()?.held()?,
+            envoy: envoy.process().held()?,
         })
     }
 
@@ -184,23 +143,6 @@ impl Sample {
             "{:>10} {:>4}  {:>10} {:>4}",
             daemon.memory, daemon.descriptors, envoy.memory, envoy.descriptors
         )
-    }
-}
-
-impl Held {
-    fn of(process: &Process) -> Result<Self> {
-        let place = format!("/proc/{}", process.id());
-        let status = fs::read_to_string(format!("{place}/status")).context("a process")?;
-        let memory = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-            .context("the memory of a process")?;
-        let descriptors = fs::read_dir(format!("{place}/fd")).context("its descriptors")?;
-        Ok(Self {
-            memory,
-            descriptors: descriptors.count() as u64,
-        })
     }
 }
 

@@ -79,10 +79,7 @@ impl Cluster {
             .context("a folder for OpenBao")?;
         // Any 32 bytes will do for a server that lives for a test.
         fs::write(dir.path().join("key"), [7; 32]).context("the seal's key")?;
-        let first = FIRST_REQUESTS
-            .replace("TOKEN", ROOT_TOKEN)
-            .replace("MOUNT", KV2_MOUNT);
-        let active = Node::start(dir.path(), "active", "", &first)?;
+        let active = Node::start(dir.path(), "active", "", &first_requests())?;
         active.wait_for("being active", 200)?;
         let join = format!(
             "retry_join {{ leader_api_addr = \"http://{}\" }}",
@@ -150,7 +147,13 @@ cluster_addr = "https://{peers}"
     }
 }
 
-fn serve(file: &Path, config: &str, home: &Path) -> Result<Process> {
+pub(super) fn first_requests() -> String {
+    FIRST_REQUESTS
+        .replace("TOKEN", ROOT_TOKEN)
+        .replace("MOUNT", KV2_MOUNT)
+}
+
+pub(super) fn serve(file: &Path, config: &str, home: &Path) -> Result<Process> {
     fs::write(file, config).context("OpenBao's configuration")?;
     Program::new("OpenBao", paths::bao()?)
         .args(["server", "-config"])

@@ -32,10 +32,12 @@ pub struct Plan {
     nginx: NginxOptions,
     resolver: Option<Address>,
     shows_log: bool,
-    tally: Option<String>,
+    tally: Vec<String>,
     tokens: Option<Tokens>,
     workers: u32,
     adjust_listener: Option<fn(&mut Value)>,
+    limits: Vec<String>,
+    gateway_env: Vec<(String, String)>,
 }
 
 /// Loopback TCP in place of the Unix socket.
@@ -63,7 +65,9 @@ impl Plan {
             nginx: NginxOptions::kong(),
             resolver: None,
             shows_log: true,
-            tally: None,
+            tally: Vec::new(),
+            limits: Vec::new(),
+            gateway_env: Vec::new(),
             tokens: None,
             workers: 2,
             adjust_listener: None,
@@ -100,6 +104,20 @@ impl Plan {
         self
     }
 
+    /// A variable in Envoy's environment.
+    #[must_use]
+    pub fn gateway_env(mut self, name: &str, value: &str) -> Self {
+        self.gateway_env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A limit of the daemon's process, as [`Daemon::limit`] has it.
+    #[must_use]
+    pub fn limit(mut self, limit: &str) -> Self {
+        self.limits.push(limit.to_owned());
+        self
+    }
+
     /// The daemon is not up when the gateway starts.
     #[must_use]
     pub fn without_daemon(mut self) -> Self {
@@ -128,10 +146,11 @@ impl Plan {
         self
     }
 
-    /// In Envoy, the upstream only counts the values of this header, so that it bears load.
+    /// In Envoy, the upstream only counts the values of this header, and of others that are named
+    /// likewise, so that it bears load.
     #[must_use]
     pub fn tallying(mut self, header: &str) -> Self {
-        self.tally = Some(header.to_owned());
+        self.tally.push(header.to_owned());
         self
     }
 
@@ -254,6 +273,9 @@ impl Plan {
         for (name, value) in &self.env {
             daemon = daemon.env(name, value);
         }
+        for limit in &self.limits {
+            daemon = daemon.limit(limit);
+        }
         fs::create_dir(secrets(&daemon)).context("the folder of the vault `files`")?;
         Ok(daemon)
     }
@@ -280,14 +302,18 @@ impl Plan {
     }
 
     fn envoy(&self, daemon: &Daemon) -> Result<Gateway> {
-        let upstream = match &self.tally {
-            Some(header) => Upstream::tallying(header)?,
-            None => Upstream::start()?,
+        let tallied: Vec<&str> = self.tally.iter().map(String::as_str).collect();
+        let upstream = match &*tallied {
+            [] => Upstream::start()?,
+            headers => Upstream::tallying(headers)?,
         };
         let mut filter = WasmFilter::new(paths::module(self.kind.module())?)
             .json(&self.filter_configuration(daemon))
             .failure_policy("FAIL_RELOAD");
         let mut setup = Envoy::setup();
+        for (name, value) in &self.gateway_env {
+            setup = setup.env(name, value);
+        }
         if let Some(tokens) = &self.tokens {
             filter = filter.host_env(TOKEN);
             setup = setup.env(TOKEN, &tokens.of_filter);

@@ -26,7 +26,10 @@ in_every_gateway!(
     the_daemon_may_come_up_after_the_gateway,
 );
 
-in_both_profiles!(rotation_reaches_every_worker_without_a_failed_request);
+in_both_profiles!(
+    a_clock_that_jumps_loses_no_request,
+    rotation_reaches_every_worker_without_a_failed_request,
+);
 
 fn bearer() -> Value {
     json!({ "request": { "set": { "headers": { "authorization": "Bearer {vault://files/token}" } } } })
@@ -270,6 +273,41 @@ fn more_than_1024_references_are_resolved(kind: Kind) -> Result<()> {
         }
     }
     assert_eq!(seen, 200);
+    Ok(())
+}
+
+/// The gateway's clock is all that the filter has, and it may be set while it runs. Back: the filter's
+/// own time stands still, and then goes on. Ahead: values may be too old now, so they are asked for.
+fn a_clock_that_jumps_loses_no_request(kind: Kind) -> Result<()> {
+    const DAY: i64 = 86_400_000_000_000;
+    let mut world = Plan::new(kind, bearer()).file("token", "our-0").start()?;
+    world.until_every_vm_has_answers()?;
+    for (number, jump) in [-DAY, DAY / 24, -3650 * DAY, 3652 * DAY]
+        .into_iter()
+        .enumerate()
+    {
+        let harness = world.harness().context("the harness")?;
+        harness.gateway().clock().jump(jump);
+        let old = format!("Bearer our-{number}");
+        let new = format!("Bearer our-{}", number + 1);
+        for _ in 0..4 {
+            let seen = world.send(&own())?;
+            assert!(seen.has_authorization(&old), "after {jump}: {seen:?}");
+        }
+        world.write_secret("token", format!("our-{}", number + 1))?;
+        wait::until(&new, wait::SOON, || {
+            world.pass_time();
+            let seen = [world.send(&own())?, world.send(&own())?];
+            let served = seen
+                .iter()
+                .all(|seen| seen.has_authorization(&old) || seen.has_authorization(&new));
+            assert!(served, "after {jump}: {seen:?}");
+            Ok(seen
+                .iter()
+                .all(|seen| seen.has_authorization(&new))
+                .then_some(()))
+        })?;
+    }
     Ok(())
 }
 
