@@ -30,6 +30,7 @@ impl Serve {
             output::problem("no configuration: give --config FILE, or set VAULTREF_CONFIG");
             return Status::Usage;
         };
+        let known = reload::read(&file);
         let config = match self.config.load(environment) {
             Ok(config) => config,
             Err(error) => {
@@ -37,7 +38,7 @@ impl Serve {
                 return Status::Usage;
             }
         };
-        match serve(config, file, environment).await {
+        match serve(config, file, known, environment).await {
             Ok(()) => Status::Ok,
             Err((status, problem)) => {
                 output::problem(&problem);
@@ -50,6 +51,7 @@ impl Serve {
 async fn serve(
     config: Config,
     file: PathBuf,
+    known: Option<reload::Content>,
     environment: &Arc<Environment>,
 ) -> Result<(), (Status, String)> {
     if config.listen.is_empty() {
@@ -90,6 +92,7 @@ async fn serve(
         handle: handle.clone(),
         resolver: resolver.clone(),
         listen: config.listen,
+        known,
         hangup,
     };
     let (stop, stopped) = watch::channel(false);

@@ -136,23 +136,23 @@ fn a_file_that_a_field_names_is_taken_up_on_a_hangup() -> Result<()> {
     config["port"] = json!(right.tls_address()?.port());
     config["ca_cert"] = json!(ca.path());
     config["neg_ttl"] = json!(1);
-    let other = tempfile::tempdir()?;
-    put(other.path(), "token", "of another")?;
-    let vaults =
-        json!([{ "name": "hcv", "prefix": "safe", "config": config }, vault(other.path())]);
-    let mut daemon = Daemon::with_vaults(&vaults)?.started()?;
+    let vaults = json!([{ "name": "hcv", "prefix": "safe", "config": config }]);
+    let mut daemon = Daemon::with_vaults(&vaults)?
+        .env("SECRET", "of another")
+        .started()?;
+    let other = "{vault://env/secret}";
     let reference = "{vault://safe/app/token}";
     assert_eq!(outcome(&daemon, reference)?, "unavailable");
-    assert_eq!(outcome(&daemon, TOKEN)?, "of another");
+    assert_eq!(outcome(&daemon, other)?, "of another");
     let reads = |daemon: &Daemon| -> Result<bool> {
         let metrics = daemon.send(&Request::get("/metrics"))?.text();
-        Ok(metrics.contains("vaultref_reads_total{vault=\"files\",outcome=\"ok\"} 1\n"))
+        Ok(metrics.contains("vaultref_reads_total{vault=\"env\",outcome=\"ok\"} 1\n"))
     };
     fs::copy(right.ca_file(), ca.path())?;
     daemon.process()?.signal(nix::sys::signal::Signal::SIGHUP)?;
     becomes(&daemon, reference, "ours")?;
     // The other vault says the same, and so it keeps what it has.
-    assert_eq!(outcome(&daemon, TOKEN)?, "of another");
+    assert_eq!(outcome(&daemon, other)?, "of another");
     assert!(reads(&daemon)?);
     daemon.stop()
 }

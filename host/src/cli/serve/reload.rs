@@ -19,6 +19,8 @@ pub(super) struct Reload {
     pub(super) handle: Handle,
     pub(super) resolver: Resolver,
     pub(super) listen: Vec<Listen>,
+    /// What the file said before it was read for what is in force now.
+    pub(super) known: Option<Content>,
     /// Asks for the file to be read although it is the same: files that it names may have changed.
     pub(super) hangup: Signal,
 }
@@ -39,7 +41,8 @@ impl Reload {
                 );
             })
             .ok();
-        let mut known = read(&self.file);
+        // It may have changed since it was read, before anybody watched.
+        self.look(false).await;
         loop {
             let told = async {
                 match &mut watch {
@@ -51,17 +54,22 @@ impl Reload {
                 () = told => false,
                 _ = self.hangup.recv() => true,
             };
-            let found = read(&self.file);
-            let is_same = found.as_deref() == known.as_deref();
-            if is_same && !asked {
-                continue;
-            }
-            known = found;
-            match self.take_over().await {
-                Ok(()) => tracing::info!("the configuration was taken over"),
-                Err(problem) => {
-                    tracing::error!("{problem}; the configuration before stays in force");
-                }
+            self.look(asked).await;
+        }
+    }
+
+    /// Takes the file over if it is another, or if somebody has asked for it.
+    async fn look(&mut self, asked: bool) {
+        let found = read(&self.file);
+        let is_same = found.as_deref() == self.known.as_deref();
+        if is_same && !asked {
+            return;
+        }
+        self.known = found;
+        match self.take_over().await {
+            Ok(()) => tracing::info!("the configuration was taken over"),
+            Err(problem) => {
+                tracing::error!("{problem}; the configuration before stays in force");
             }
         }
     }
@@ -88,7 +96,10 @@ impl Reload {
     }
 }
 
+/// The bytes of a configuration.
+pub(super) type Content = Zeroizing<Vec<u8>>;
+
 /// The file's bytes, to see whether they have changed.
-fn read(file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn read(file: &Path) -> Option<Content> {
     std::fs::read(file).ok().map(Zeroizing::new)
 }
