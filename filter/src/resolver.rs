@@ -408,6 +408,7 @@ fn message(table: &Table, questions: &[Question], wait_ms: u32) -> Vec<u8> {
             .map(|question| question.known.clone())
             .collect(),
         wait_ms,
+        ..ResolveRequest::default()
     };
     serde_json::to_vec(&request).unwrap_or_default()
 }

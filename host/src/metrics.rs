@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     answers: Family<Outcome, Counter>,
     hits: Family<OfVault, Counter>,
     misses: Family<OfVault, Counter>,
+    doubts: Family<OfVault, Counter>,
     objects: Gauge,
     failures: Gauge,
     bytes: Gauge,
@@ -111,6 +112,7 @@ impl Metrics {
             answers: Family::default(),
             hits: Family::default(),
             misses: Family::default(),
+            doubts: Family::default(),
             objects: Gauge::default(),
             failures: Gauge::default(),
             bytes: Gauge::default(),
@@ -134,6 +136,8 @@ impl Metrics {
         r.register("cache_hits", help, self.hits.clone());
         let help = "References for which there was none";
         r.register("cache_misses", help, self.misses.clone());
+        let help = "Reads of a vault because an upstream refused the value";
+        r.register("refreshes", help, self.doubts.clone());
         r.register(
             "cache_objects",
             "Objects in the cache",
@@ -181,6 +185,12 @@ impl Metrics {
             self.hits.get_or_create(&labels).inc_by(hits);
             self.misses.get_or_create(&labels).inc_by(misses);
         }
+    }
+
+    /// Notes that a value is to be read anew because an upstream refused it.
+    pub(crate) fn doubted(&self, vault: &str) {
+        let vault = vault.to_owned();
+        self.doubts.get_or_create(&OfVault { vault }).inc();
     }
 
     /// Notes what a request was answered.

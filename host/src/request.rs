@@ -24,6 +24,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<ResolveRequest, Refusal> {
             "'known' must have one item for each reference, or none at all",
         ));
     }
+    let count = request.references.len();
+    let is_one = |index: &u32| usize::try_from(*index).is_ok_and(|index| index < count);
+    if request.refresh.len() > count || !request.refresh.iter().all(is_one) {
+        return Err(bad_request(
+            "'refresh' must name references by their places",
+        ));
+    }
     Ok(request)
 }
 

@@ -38,7 +38,7 @@ pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 pub struct Revision(pub String);
 
 /// Asks for the values of up to [`MAX_REFERENCES`] references.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveRequest {
     /// References as they are written.
@@ -49,6 +49,10 @@ pub struct ResolveRequest {
     /// How long the host may wait for backends, in milliseconds.
     #[serde(default)]
     pub wait_ms: u32,
+    /// Which of the references, counted from 0, are to be read anew although their time is not over.
+    /// Written only if there are some: a host that is older does not know it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refresh: Vec<u32>,
 }
 
 /// One outcome a reference, in the order of the request.

@@ -213,7 +213,8 @@ fn the_wire_types_have_no_case_and_no_field_that_the_wit_does_not_have() {
             fields!(ResolveRequest {
                 references,
                 known,
-                wait_ms
+                wait_ms,
+                refresh
             }),
         ),
         ("resolve-response", fields!(ResolveResponse { results })),

@@ -146,6 +146,7 @@ async fn prefetch(resolver: &Resolver, references: &[String], handle: &Handle) {
             references: batch.to_vec(),
             known: Vec::new(),
             wait_ms: u32::try_from(MAX_WAIT.as_millis()).unwrap_or(u32::MAX),
+            ..ResolveRequest::default()
         };
         // Each failure has a line of its own in the log. What failed is tried again when its time
         // has come.

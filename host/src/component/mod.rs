@@ -295,6 +295,7 @@ fn request(reference: &str, known: Option<Revision>) -> ResolveRequest {
         references: vec![reference.to_owned()],
         known: known.map(Some).into_iter().collect(),
         wait_ms: 0,
+        ..ResolveRequest::default()
     }
 }
 

@@ -77,6 +77,7 @@ impl Bed {
             references: vec![V.to_owned()],
             known: Vec::new(),
             wait_ms: 1000,
+            ..ResolveRequest::default()
         };
         self.resolver.resolve(&Access::All, &request).await;
     }

@@ -47,6 +47,7 @@ impl Resolver {
             references,
             known: Vec::new(),
             wait_ms: 0,
+            ..ResolveRequest::default()
         };
         let asked = self.read_all(access, &request, wait, Patience::Whole).await;
         let outcomes = self.answer_all(&asked, &request, FailureKind::Unavailable, usize::MAX);

@@ -47,6 +47,10 @@ pub(super) struct Entry {
     generation: u64,
     /// There is reason to read it before its time.
     hurried: bool,
+    /// When it is to be read because an upstream refused the value.
+    doubted: Option<Instant>,
+    /// When it was last to be read for that reason.
+    last_doubt: Option<Instant>,
     /// Of those who have asked since the last read, the one with the shortest ttl.
     asked: Option<Ask>,
     /// When it is to be read ahead of its expiry.
@@ -121,7 +125,7 @@ impl Entry {
 
     /// Whether there is a value for a reference that nobody has to wait for a newer one of.
     pub(super) fn is_fresh(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
-        let expected = self.generation == ask.generation && !self.hurried;
+        let expected = self.generation == ask.generation && !self.is_hurried(now);
         let Some(good) = self
             .good
             .as_mut()
@@ -139,7 +143,7 @@ impl Entry {
     pub(super) fn is_due(&mut self, ask: &Ask, now: Instant, revisions: &Revisions) -> bool {
         let terms = &ask.terms;
         let was_read = self.failed.is_some() || self.good.is_some();
-        if was_read && (self.hurried || self.generation != ask.generation) {
+        if was_read && (self.is_hurried(now) || self.generation != ask.generation) {
             return true;
         }
         match (&self.failed, &mut self.good) {
@@ -221,6 +225,7 @@ impl Entry {
     ) {
         self.generation = generation;
         self.hurried = false;
+        self.doubted = None;
         self.asked = None;
         self.refresh_at = None;
         match result {
@@ -270,6 +275,24 @@ impl Entry {
     /// Has the next who asks read it, whatever its ttl. What is known stays in use until then.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
+    }
+
+    /// The same because an upstream refused the value: at once, but not sooner than `pause` after the
+    /// last time it was for that reason. Says whether that is news. What could not be read is read
+    /// again in its own time, and what is being read is new.
+    pub(super) fn doubt(&mut self, now: Instant, pause: Duration) -> bool {
+        let is_known = self.good.is_some() && self.failed.is_none() && self.flight.is_none();
+        if !is_known || self.doubted.is_some() {
+            return false;
+        }
+        let at = self.last_doubt.map_or(now, |last| now.max(last + pause));
+        self.doubted = Some(at);
+        self.last_doubt = Some(at);
+        true
+    }
+
+    fn is_hurried(&self, now: Instant) -> bool {
+        self.hurried || self.doubted.is_some_and(|at| now >= at)
     }
 
     /// What there is to be told of it, if it has a value.

@@ -7,6 +7,7 @@
 mod ask;
 mod blocking;
 mod cache;
+mod doubt;
 mod explain;
 mod flight;
 mod flush;
@@ -123,6 +124,7 @@ impl Resolver {
             });
         }
         let asked = ask_all(&drafts, access);
+        self.doubt(&asked, request);
         flight::start(&self.0, asked.iter().flatten(), Patience::Whole);
         self.answer_all(&asked, request, FailureKind::Pending, MAX_REPLY_BYTES)
     }
@@ -174,6 +176,7 @@ impl Resolver {
         let drafts = self.drafts(request);
         let unsettled = Unsettled::of(&drafts, &request.references, access);
         let mut asked = ask_all(&drafts, access);
+        self.doubt(&asked, request);
         if unsettled.is_empty() {
             self.read(asked.iter(), deadline, patience).await;
         } else {

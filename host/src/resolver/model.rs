@@ -251,6 +251,7 @@ impl Bed {
             references: halves.collect(),
             known: Vec::new(),
             wait_ms: 30_000,
+            ..ResolveRequest::default()
         };
         let outcomes = self.resolver.resolve(&Access::All, &request).await;
         for (object, pair) in outcomes.chunks(2).enumerate() {

@@ -50,6 +50,7 @@ impl Resolver {
             references: needed.iter().map(|text| text.as_str().to_owned()).collect(),
             known: Vec::new(),
             wait_ms: u32::try_from(MAX_WAIT.as_millis()).unwrap_or(u32::MAX),
+            ..ResolveRequest::default()
         };
         // The configuration's owner wrote these references, so no client's rules hold for them.
         let outcomes = self.resolve_with(&Access::All, &request, patience).await;

@@ -133,6 +133,7 @@ fn request(references: &[&str], wait_ms: u32) -> ResolveRequest {
         references: references.iter().map(|text| (*text).to_owned()).collect(),
         known: Vec::new(),
         wait_ms,
+        ..ResolveRequest::default()
     }
 }
 

@@ -137,6 +137,7 @@ impl Guard {
                 references: vec![reference.to_owned()],
                 known: Vec::new(),
                 wait_ms: 0,
+                ..ResolveRequest::default()
             };
             let outcomes = self.resolver.resolve_now(&Access::All, &request);
             return match outcomes.first() {

@@ -186,6 +186,7 @@ impl Changes {
                 references,
                 known,
                 wait_ms: WAIT_MS,
+                ..ResolveRequest::default()
             },
             is_pending: false,
             is_reported: false,

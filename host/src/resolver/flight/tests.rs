@@ -114,6 +114,7 @@ impl Bed {
                 .collect(),
             known: Vec::new(),
             wait_ms: 30_000,
+            ..ResolveRequest::default()
         };
         let outcomes = self.resolver.resolve(&Access::All, &request).await;
         let is_secret = |outcome: &&Outcome| matches!(outcome, Outcome::Secret(_));

@@ -97,6 +97,7 @@ async fn one_who_does_not_wait_is_told_when_to_ask_again() {
         references: vec!["{vault://inner/secret}".to_owned()],
         known: Vec::new(),
         wait_ms: 0,
+        ..ResolveRequest::default()
     };
     let mut finished = bed.resolver.finished_reads();
     loop {

@@ -74,6 +74,7 @@ impl Bed {
             references,
             known: Vec::new(),
             wait_ms: 5000,
+            ..ResolveRequest::default()
         };
         self.resolver.resolve(&Access::All, &request).await
     }

@@ -157,6 +157,7 @@ impl Vault {
                 .collect(),
             known: Vec::new(),
             wait_ms: u32::try_from(MAX_WAIT.as_millis())?,
+            ..ResolveRequest::default()
         };
         let outcomes = self.resolver.resolve(&Access::All, &request);
         let outcomes = self.runtime.block_on(outcomes).into_iter();

@@ -198,6 +198,7 @@ impl Asking<'_> {
             references: references.to_vec(),
             known: Vec::new(),
             wait_ms: u32::try_from(MAX_WAIT.as_millis())?,
+            ..ResolveRequest::default()
         };
         let outcomes = self.resolver.resolve(&Access::All, &request);
         self.runtime

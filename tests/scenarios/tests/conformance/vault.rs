@@ -96,6 +96,7 @@ impl Vault {
             references: references.collect(),
             known: Vec::new(),
             wait_ms: 30_000,
+            ..ResolveRequest::default()
         };
         let answer = self.resolver.resolve(&Access::All, &request);
         self.runtime.block_on(answer)

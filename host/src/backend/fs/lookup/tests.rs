@@ -119,6 +119,7 @@ fn request(names: &[&str], wait_ms: u32) -> ResolveRequest {
             .collect(),
         known: Vec::new(),
         wait_ms,
+        ..ResolveRequest::default()
     }
 }
 

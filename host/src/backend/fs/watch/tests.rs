@@ -64,6 +64,7 @@ impl Bed {
             references: vec![format!("{{vault://v/{name}/}}")],
             known: Vec::new(),
             wait_ms: 20_000,
+            ..ResolveRequest::default()
         };
         match self.resolver.resolve(&Access::All, &request).await.pop() {
             Some(Outcome::Secret(secret)) => {
