@@ -56,9 +56,13 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     /// The place of something that only a module with every callback can do.
-    #[allow(clippy::unused_self)]
     pub(crate) fn needs_every_callback(&self) -> Option<String> {
-        None
+        if self.rules.iter().any(|rule| rule.is_redacted) {
+            return Some("/response/redact_headers".to_owned());
+        }
+        let mut rules = self.rules.iter();
+        let refreshed = rules.find(|rule| !rule.refresh_on_status.is_empty());
+        refreshed.map(|rule| format!("{}/refresh_on_status", rule.place))
     }
 }
 
@@ -135,6 +139,12 @@ pub(crate) struct Rule {
     /// The values that the writes name by index.
     pub(crate) values: Vec<Value>,
     pub(crate) on_error: OnError,
+    /// If the upstream answers with one of these, its secrets are asked for anew.
+    pub(crate) refresh_on_status: Vec<u16>,
+    /// Its secrets are masked in responses.
+    pub(crate) is_redacted: bool,
+    /// Its responses are looked at.
+    pub(crate) is_remembered: bool,
     /// Which of [`Compiled::references`] this rule uses. Values name them by their index in here.
     pub(crate) references: Vec<usize>,
 }
@@ -194,12 +204,14 @@ pub(crate) fn compile(
     host: &impl Variables,
 ) -> Result<Compiled, ConfigError> {
     let resolver = resolver("/resolver", config.resolver, kind, host)?;
-    let single =
-        config.request.is_some() || config.basic_auth.is_some() || config.on_error.is_some();
+    let single = config.request.is_some()
+        || config.basic_auth.is_some()
+        || config.on_error.is_some()
+        || config.refresh_on_status.is_some();
     let rules = match (config.rules, single) {
         (Some(_), true) => {
-            let message = "'request', 'basic_auth' and 'on_error' are one rule for everything; \
-                           beside 'rules' they belong inside a rule";
+            let message = "'request', 'basic_auth', 'on_error' and 'refresh_on_status' are one rule \
+                           for everything; beside 'rules' they belong inside a rule";
             return Err(ConfigError::new("", message));
         }
         (Some(rules), false) => {
@@ -214,6 +226,7 @@ pub(crate) fn compile(
                 request: config.request.unwrap_or_default(),
                 basic_auth: config.basic_auth,
                 on_error: config.on_error.unwrap_or_default(),
+                refresh_on_status: config.refresh_on_status.unwrap_or_default(),
                 ..RuleConfig::default()
             },
         )],
@@ -222,10 +235,16 @@ pub(crate) fn compile(
             return Err(ConfigError::new("", message));
         }
     };
+    let is_redacted = config.response.redact_headers;
+    if is_redacted && kind == Kind::Nginx {
+        let message = "not on this gateway: how nginx sets a response header that stands more than \
+                       once has not been seen, and what is left of it would show the secret";
+        return Err(ConfigError::new("/response/redact_headers", message));
+    }
     let mut references = References::default();
     let rules = rules
         .into_iter()
-        .map(|(place, rule)| compile_rule(place, rule, kind, &mut references))
+        .map(|(place, rule)| compile_rule(place, rule, kind, is_redacted, &mut references))
         .collect::<Result<Vec<_>, _>>()?;
     let mut matched_headers: Vec<String> = Vec::new();
     for rule in &rules {
@@ -252,10 +271,12 @@ pub(crate) fn compile_rule(
     place: String,
     config: RuleConfig,
     kind: Kind,
+    is_redacted: bool,
     references: &mut References,
 ) -> Result<Rule, ConfigError> {
     let matcher = matching::compile(&place, config.matches, kind)?;
     let on_error = on_error::compile(&place, config.on_error)?;
+    let refresh_on_status = statuses(&place, config.refresh_on_status)?;
     references.of_rule.clear();
     let mut draft = fields::Draft::new(&place, kind, &on_error, references);
     draft.request(config.request)?;
@@ -270,8 +291,23 @@ pub(crate) fn compile_rule(
         query,
         values,
         on_error,
+        is_remembered: is_redacted || !refresh_on_status.is_empty(),
+        refresh_on_status,
+        is_redacted,
         references: std::mem::take(&mut references.of_rule),
     })
+}
+
+/// The statuses under `refresh_on_status` of the rule at `rule`.
+fn statuses(rule: &str, given: Vec<u64>) -> Result<Vec<u16>, ConfigError> {
+    let place = |index: usize| format!("{rule}/refresh_on_status/{index}");
+    let statuses = given.into_iter().enumerate().map(|(index, given)| {
+        let status = u16::try_from(given).ok();
+        status
+            .filter(|status| (400..=599).contains(status))
+            .ok_or_else(|| ConfigError::new(place(index), "must be from 400 to 599"))
+    });
+    statuses.collect()
 }
 
 #[cfg(test)]

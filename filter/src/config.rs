@@ -33,6 +33,25 @@ pub struct Config {
     pub(crate) basic_auth: Option<BasicAuthConfig>,
     /// What happens to a request whose secrets cannot be had.
     pub(crate) on_error: Option<OnErrorConfig>,
+    /// Statuses with which an upstream refuses a secret: it is then read anew.
+    #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
+    pub(crate) refresh_on_status: Option<Vec<u64>>,
+    /// What is done with responses.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub(crate) response: ResponseConfig,
+}
+
+/// What is done with responses.
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Response", default, deny_unknown_fields)
+)]
+pub(crate) struct ResponseConfig {
+    /// A secret of the request that the upstream repeats in a response header is masked (not in
+    /// nginx).
+    pub(crate) redact_headers: bool,
 }
 
 /// Whom to ask for secrets, and how.
@@ -72,6 +91,9 @@ pub(crate) struct RuleConfig {
     pub(crate) basic_auth: Option<BasicAuthConfig>,
     /// What happens to a request whose secrets cannot be had.
     pub(crate) on_error: OnErrorConfig,
+    /// Statuses with which an upstream refuses a secret: it is then read anew.
+    #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
+    pub(crate) refresh_on_status: Vec<u64>,
 }
 
 /// Which requests a rule is for. Everything that is given must match.
@@ -226,8 +248,7 @@ impl Config {
 
     fn read(value: Json) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(String::new(), value)?;
-        later_fields(&mut reader)?;
-        reader.later("response")?;
+        reader.later("resolve")?;
         let resolver = reader.object("resolver")?;
         let config = Self {
             resolver: match resolver {
@@ -255,16 +276,26 @@ impl Config {
                 .object("on_error")?
                 .map(OnErrorConfig::read)
                 .transpose()?,
+            refresh_on_status: reader.numbers("refresh_on_status")?,
+            response: reader
+                .object("response")?
+                .map(ResponseConfig::read)
+                .transpose()?
+                .unwrap_or_default(),
         };
         reader.finish()?;
         Ok(config)
     }
 }
 
-/// What a rule will be able to have.
-fn later_fields(reader: &mut Reader) -> Result<(), ConfigError> {
-    reader.later("resolve")?;
-    reader.later("refresh_on_status")
+impl ResponseConfig {
+    fn read(mut reader: Reader) -> Result<Self, ConfigError> {
+        let config = Self {
+            redact_headers: reader.flag("redact_headers")?.unwrap_or_default(),
+        };
+        reader.finish()?;
+        Ok(config)
+    }
 }
 
 impl ResolverConfig {
@@ -282,7 +313,7 @@ impl ResolverConfig {
 
 impl RuleConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
-        later_fields(&mut reader)?;
+        reader.later("resolve")?;
         let matches = reader.object("match")?.map(MatchConfig::read).transpose()?;
         let request = reader
             .object("request")?
@@ -300,6 +331,7 @@ impl RuleConfig {
                 .map(BasicAuthConfig::read)
                 .transpose()?,
             on_error: on_error.unwrap_or_default(),
+            refresh_on_status: reader.numbers("refresh_on_status")?.unwrap_or_default(),
         };
         reader.finish()?;
         Ok(config)

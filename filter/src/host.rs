@@ -146,6 +146,19 @@ pub trait Host {
         body: &[u8],
     ) -> Result<(), Status>;
 
+    /// The (first) value of a header of the response.
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status>;
+
+    /// All headers of the response, repeated ones as often as they stand.
+    fn response_headers(&self) -> Result<Vec<HeaderPair>, Status>;
+
+    /// Puts this value in the place of all values of a header of the response. (What nginx does with
+    /// a header that stands more than once is not known.)
+    fn set_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status>;
+
+    /// Adds one more value of a header of the response.
+    fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status>;
+
     /// Lets a paused request go on.
     fn resume_request(&self) -> Result<(), Status>;
 

@@ -30,11 +30,13 @@ mod host;
 mod matching;
 mod pairs;
 mod query;
+mod redact;
 mod render;
 mod request;
 mod resolver;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod served;
 mod slot;
 mod table;
 mod vm;

@@ -36,6 +36,10 @@ pub(crate) struct Poller {
     next: Age,
     retries: u32,
     round_failed: bool,
+    /// Some values were refused by an upstream, which the next poll says.
+    is_doubted: bool,
+    /// From when on there may be a poll before its time for that.
+    next_doubt: Age,
     /// Values have changed since rules were last rendered.
     pub(crate) dirty: bool,
     /// What is wrong, as it was last logged.
@@ -112,6 +116,8 @@ impl Poller {
             next: 0,
             retries: 0,
             round_failed: false,
+            is_doubted: false,
+            next_doubt: 0,
             dirty: false,
             trouble: None,
             is_complete: false,
@@ -124,6 +130,14 @@ impl Poller {
         self.next = 0;
         self.retries = 0;
         self.is_complete = false;
+    }
+
+    /// Has the next poll say that an upstream has refused these values, and the next tick poll, unless
+    /// it did so for that reason within the last second. Says whether that is news.
+    pub(crate) fn doubt(&mut self, ids: &[EntryId]) -> bool {
+        let is_news = self.table.doubt(ids);
+        self.is_doubted |= is_news;
+        is_news
     }
 
     /// Whether a poll is under way.
@@ -157,7 +171,8 @@ impl Poller {
                 self.end_round(host, age);
             }
         }
-        if self.is_polling() || age < self.next || self.table.is_empty() {
+        let is_due = age >= self.next || (self.is_doubted && age >= self.next_doubt);
+        if self.is_polling() || !is_due || self.table.is_empty() {
             return;
         }
         // In nginx a function that it does not have traps, and each trap in a tick doubles the
@@ -166,11 +181,17 @@ impl Poller {
         if kind == Kind::Nginx && is_untried {
             return;
         }
+        if std::mem::take(&mut self.is_doubted) {
+            self.next_doubt = age.saturating_add(PERIOD);
+        }
         self.round_failed = false;
         self.next = age.saturating_add(PERIOD);
         let ids = self.table.ids();
         for batch in ids.chunks(MAX_REFERENCES) {
-            let questions = self.questions(batch, true);
+            let mut questions = self.questions(batch, true);
+            for question in &mut questions {
+                question.is_doubted = self.table.take_doubt(question.id);
+            }
             match &self.resolver.target {
                 Target::HostFunction => {
                     self.call(host, questions, age);
@@ -256,6 +277,7 @@ impl Poller {
                 .get(*id)
                 .and_then(|entry| entry.revision().cloned())
                 .filter(|_| with_known),
+            is_doubted: false,
         });
         questions.collect()
     }
@@ -408,7 +430,10 @@ fn message(table: &Table, questions: &[Question], wait_ms: u32) -> Vec<u8> {
             .map(|question| question.known.clone())
             .collect(),
         wait_ms,
-        ..ResolveRequest::default()
+        refresh: (0_u32..)
+            .zip(questions)
+            .filter_map(|(index, question)| question.is_doubted.then_some(index))
+            .collect(),
     };
     serde_json::to_vec(&request).unwrap_or_default()
 }

@@ -98,6 +98,7 @@ pub(crate) fn one_rule_or_many(schema: &mut Schema) {
         {"required": ["request"]},
         {"required": ["basic_auth"]},
         {"required": ["on_error"]},
+        {"required": ["refresh_on_status"]},
     ]);
     let choices = json!([
         {"required": ["rules"], "not": {"anyOf": single}},

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use vaultref_contract::wire::FailureKind;
 
 use crate::compile::{Answer, OnError, Rule};
+use crate::redact::{self, Needles};
 use crate::render::Unrenderable;
 use crate::request::{Field, WriteError};
 use crate::table::{Age, Entry, EntryId, SECOND, Table};
@@ -24,6 +25,8 @@ pub(crate) struct Slot {
     /// The entries of the rule's references, in the rule's order; none while its root rests.
     pub(crate) entries: Vec<EntryId>,
     pub(crate) state: State,
+    /// What is masked in responses, as of the state.
+    pub(crate) needles: Needles,
     /// What the state was made from: the versions of the entries.
     versions: Vec<u64>,
     /// Until when every value that is sent may be used.
@@ -33,6 +36,8 @@ pub(crate) struct Slot {
     trouble: Option<String>,
     /// Why a request could not be written to, as it was last logged.
     write_error: Option<WriteError>,
+    /// The log says that an upstream repeats a secret.
+    is_redacting: bool,
 }
 
 /// What a request of a rule gets.
@@ -51,11 +56,13 @@ impl Slot {
             rule,
             entries: Vec::new(),
             state: State::Unknown,
+            needles: Needles::default(),
             versions: Vec::new(),
             usable_until: 0,
             held_since: None,
             trouble: None,
             write_error: None,
+            is_redacting: false,
         }
     }
 
@@ -63,6 +70,7 @@ impl Slot {
     pub(crate) fn rest(&mut self) {
         self.entries = Vec::new();
         self.state = State::Unknown;
+        self.needles = Needles::default();
         self.versions = Vec::new();
         self.held_since = None;
     }
@@ -116,6 +124,7 @@ impl Slot {
             self.log(host, decision.trouble);
         }
         self.state = decision.state;
+        self.needles = redact::needles(&self.rule, &self.entries, table);
         self.versions = versions;
         self.usable_until = usable_until;
         self.held_since = None;
@@ -149,6 +158,12 @@ impl Slot {
     /// Whether this error is not in the log yet; the next time it is.
     pub(crate) fn is_news(&mut self, error: WriteError) -> bool {
         self.write_error.replace(error) != Some(error)
+    }
+
+    /// Whether the log does not say yet that an upstream repeats a secret of the rule; from now on it
+    /// does.
+    pub(crate) fn is_first_redaction(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_redacting, true)
     }
 
     /// Whether the old values stay in use although some have changed.

@@ -27,20 +27,27 @@ pub(crate) struct Entry {
     failure: Option<FailureKind>,
     /// Changes with the value, and while there is none with the reason.
     version: u64,
+    /// An upstream has refused the value: the next poll says so.
+    is_doubted: bool,
     /// Only while entries are chosen, see [`Table::choose`].
     is_chosen: bool,
 }
 
 /// A value in use.
 struct Held {
-    secret: Secret,
+    secret: Rc<Secret>,
     revision: Revision,
     usable_until: Age,
 }
 
 impl Entry {
     pub(crate) fn secret(&self) -> Option<&Secret> {
-        self.held.as_ref().map(|held| &held.secret)
+        self.held.as_ref().map(|held| &*held.secret)
+    }
+
+    /// The same, kept for as long as it is needed.
+    pub(crate) fn shared_secret(&self) -> Option<Rc<Secret>> {
+        self.held.as_ref().map(|held| Rc::clone(&held.secret))
     }
 
     pub(crate) fn revision(&self) -> Option<&Revision> {
@@ -85,7 +92,7 @@ impl Entry {
                     self.version = self.version.wrapping_add(1);
                 }
                 self.held = Some(Held {
-                    secret: new.value.into_secret(),
+                    secret: Rc::new(new.value.into_secret()),
                     revision: new.revision,
                     usable_until,
                 });
@@ -142,6 +149,7 @@ impl Table {
             held: None,
             failure: None,
             version: 1,
+            is_doubted: false,
             is_chosen: false,
         };
         self.entries.insert(id, entry);
@@ -161,6 +169,44 @@ impl Table {
 
     pub(crate) fn ids(&self) -> Vec<EntryId> {
         self.entries.keys().copied().collect()
+    }
+
+    /// Notes that an upstream has refused these values; says whether that is news of one.
+    pub(crate) fn doubt(&mut self, ids: &[EntryId]) -> bool {
+        let mut is_news = false;
+        for id in ids {
+            if let Some(entry) = self
+                .entries
+                .get_mut(id)
+                .filter(|entry| entry.held.is_some())
+            {
+                is_news |= !std::mem::replace(&mut entry.is_doubted, true);
+            }
+        }
+        is_news
+    }
+
+    /// Whether the value is doubted; from now on it is not.
+    pub(crate) fn take_doubt(&mut self, id: EntryId) -> bool {
+        let entry = self.entries.get_mut(&id);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.is_doubted))
+    }
+
+    /// The vaults of these entries, for the log.
+    pub(crate) fn vaults_of(&self, ids: &[EntryId]) -> String {
+        let mut text = String::new();
+        let mut vaults: Vec<&str> = Vec::new();
+        for entry in ids.iter().filter_map(|id| self.get(*id)) {
+            let vault = &*entry.asked.vault;
+            if vaults.contains(&vault) {
+                continue;
+            }
+            text.push_str(if vaults.is_empty() { "'" } else { ", '" });
+            text.push_str(vault);
+            text.push('\'');
+            vaults.push(vault);
+        }
+        text
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -231,4 +277,6 @@ impl Table {
 pub(crate) struct Question {
     pub(crate) id: EntryId,
     pub(crate) known: Option<Revision>,
+    /// It is to be read anew.
+    pub(crate) is_doubted: bool,
 }

@@ -13,12 +13,14 @@ use crate::compile::{self, Compiled, Kind, Rule};
 use crate::config::{Config, ConfigError};
 use crate::request::{self, WriteError};
 use crate::resolver::{Answer, Poller};
+use crate::served::AllServed;
 use crate::slot::State;
 use crate::table::EntryId;
 use crate::waiting::{Streams, Waiting};
-use crate::{Callbacks, Host, Level, Status};
+use crate::{Callbacks, Host, Level};
 
 mod choose;
+mod response;
 mod roots;
 mod wait;
 
@@ -50,6 +52,7 @@ pub struct Vm<H> {
     streams: Streams,
     pollers: Vec<Poller>,
     waiting: Vec<Waiting>,
+    served: AllServed,
     next_poller: u32,
     next_entry: EntryId,
 }
@@ -60,14 +63,10 @@ enum Refusal {
     Ambiguous,
     /// Its secrets cannot be had; the rule says what the answer is.
     Missing(Rc<compile::Answer>),
+    /// The upstream's response cannot be shown.
+    Response,
     /// The filter cannot serve it.
     Unable,
-}
-
-impl From<Status> for Refusal {
-    fn from(_: Status) -> Self {
-        Self::Unable
-    }
 }
 
 impl<H: Host> Vm<H> {
@@ -83,6 +82,7 @@ impl<H: Host> Vm<H> {
             streams: Streams::new(),
             pollers: Vec::new(),
             waiting: Vec::new(),
+            served: AllServed::new(),
             next_poller: 0,
             next_entry: 0,
         }
@@ -133,6 +133,7 @@ impl<H: Host> Vm<H> {
     pub fn on_delete(&mut self, context: u32) {
         self.streams.take(context);
         self.waiting.retain(|waiting| waiting.context != context);
+        self.served.forget(context);
         let roots = self.roots.len();
         self.roots.retain(|root| root.id != context);
         if self.roots.len() < roots {
@@ -192,7 +193,11 @@ impl<H: Host> Vm<H> {
             State::Refuse(answer) => self.refuse(&Refusal::Missing(Rc::clone(answer))),
             State::Serve(fields) => {
                 match request::apply(&self.host, self.kind, &slot.rule, fields) {
-                    Ok(()) => Action::Continue,
+                    Ok(()) if !slot.rule.is_remembered => Action::Continue,
+                    Ok(()) => {
+                        let (rule, needles) = (Rc::clone(&slot.rule), Rc::clone(&slot.needles));
+                        self.remember(context, &rule, needles)
+                    }
                     Err(error) => {
                         let rule = Rc::clone(&slot.rule);
                         self.cannot_write(&rule, error)
@@ -307,10 +312,12 @@ impl<H: Host> Vm<H> {
         let (status, body) = match refusal {
             Refusal::Ambiguous => (400, None),
             Refusal::Missing(answer) => (answer.status, answer.body.as_ref()),
+            Refusal::Response => (502, None),
             Refusal::Unable => (503, None),
         };
         let usual = match refusal {
             Refusal::Ambiguous => AMBIGUOUS,
+            Refusal::Response => WITHHELD,
             Refusal::Missing(_) | Refusal::Unable => UNAVAILABLE,
         };
         let (text, content_type) = body.map_or((usual, "application/json"), |body| {
@@ -326,6 +333,8 @@ impl<H: Host> Vm<H> {
 }
 
 const AMBIGUOUS: &str = r#"{"error":"the request is ambiguous"}"#;
+
+const WITHHELD: &str = r#"{"error":"the response cannot be shown"}"#;
 
 /// Says neither which secret nor why: that is for the log.
 const UNAVAILABLE: &str = r#"{"error":"a credential for this request is not available"}"#;

@@ -104,6 +104,7 @@ unsafe extern "C" {
 
 const REQUEST_BODY: u32 = 0;
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
 const CALLOUT_HEADERS: u32 = 6;
 const CALLOUT_BODY: u32 = 4;
 const CONFIGURATION: u32 = 7;
@@ -197,37 +198,15 @@ impl<C: Calls> Host for Abi<C> {
     }
 
     fn request_headers(&self) -> Result<Vec<HeaderPair>, Status> {
-        let bytes = given(|result, size| {
-            // SAFETY: see above.
-            unsafe { proxy_get_header_map_pairs(REQUEST_HEADERS, result, size) }
-        })?;
-        decode_pairs(&bytes.unwrap_or_default()).ok_or(Status::InternalFailure)
+        pairs(REQUEST_HEADERS)
     }
 
     fn set_request_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
-        // SAFETY: see above.
-        done(unsafe {
-            proxy_replace_header_map_value(
-                REQUEST_HEADERS,
-                name.as_ptr(),
-                name.len(),
-                value.as_ptr(),
-                value.len(),
-            )
-        })
+        set_header(REQUEST_HEADERS, name, value)
     }
 
     fn add_request_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
-        // SAFETY: see above.
-        done(unsafe {
-            proxy_add_header_map_value(
-                REQUEST_HEADERS,
-                name.as_ptr(),
-                name.len(),
-                value.as_ptr(),
-                value.len(),
-            )
-        })
+        add_header(REQUEST_HEADERS, name, value)
     }
 
     fn remove_request_header(&self, name: &str) -> Result<(), Status> {
@@ -323,6 +302,22 @@ impl<C: Calls> Host for Abi<C> {
         })
     }
 
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status> {
+        header(RESPONSE_HEADERS, name)
+    }
+
+    fn response_headers(&self) -> Result<Vec<HeaderPair>, Status> {
+        pairs(RESPONSE_HEADERS)
+    }
+
+    fn set_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        set_header(RESPONSE_HEADERS, name, value)
+    }
+
+    fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        add_header(RESPONSE_HEADERS, name, value)
+    }
+
     fn resume_request(&self) -> Result<(), Status> {
         // SAFETY: no pointers.
         done(unsafe { proxy_continue_stream(REQUEST_STREAM) })
@@ -336,6 +331,28 @@ impl<C: Calls> Host for Abi<C> {
 
 fn done(status: u32) -> Result<(), Status> {
     Status::from_abi(status).map_or(Ok(()), Err)
+}
+
+fn pairs(map: u32) -> Result<Vec<HeaderPair>, Status> {
+    let bytes = given(|result, size| {
+        // SAFETY: `given` gives valid places for the result.
+        unsafe { proxy_get_header_map_pairs(map, result, size) }
+    })?;
+    decode_pairs(&bytes.unwrap_or_default()).ok_or(Status::InternalFailure)
+}
+
+fn set_header(map: u32, name: &str, value: &[u8]) -> Result<(), Status> {
+    // SAFETY: name and value live until the call returns.
+    done(unsafe {
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
+fn add_header(map: u32, name: &str, value: &[u8]) -> Result<(), Status> {
+    // SAFETY: name and value live until the call returns.
+    done(unsafe {
+        proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
 }
 
 fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, Status> {

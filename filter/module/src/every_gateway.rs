@@ -3,6 +3,8 @@
 //! A gateway may call them from inside a host function, while another callback is under way; those
 //! that have nothing to do touch no state, the others do without if it is in use.
 
+use vaultref_filter::Action;
+
 use crate::exports::{CONTINUE, PAUSE};
 use crate::with_vm;
 
@@ -15,14 +17,18 @@ pub(crate) extern "C" fn proxy_on_request_body(context: u32, _size: usize, _end:
     }
 }
 
-/// A response's headers are there.
+/// A response's headers are there. (If another callback is under way this is an answer of the
+/// gateway's own, in nginx: Envoy puts such off.)
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn proxy_on_response_headers(
-    _context: u32,
+    context: u32,
     _headers: usize,
     _end: u32,
 ) -> u32 {
-    CONTINUE
+    match with_vm(|vm| vm.on_response_headers(context)) {
+        Some(Action::Pause) => PAUSE,
+        Some(Action::Continue) | None => CONTINUE,
+    }
 }
 
 /// A part of a response's body is there.

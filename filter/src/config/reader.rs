@@ -120,6 +120,18 @@ impl Reader {
         items.map(|(place, item)| text(place, item)).collect()
     }
 
+    pub(super) fn numbers(&mut self, name: &str) -> Result<Option<Vec<u64>>, ConfigError> {
+        let numbers = self.list(name)?.map(|items| {
+            let items = items.into_iter();
+            let numbers = items.map(|(place, item)| match item {
+                Json::Number(number) => Ok(number),
+                other => Err(unexpected(place, "a number", &other)),
+            });
+            numbers.collect()
+        });
+        numbers.transpose()
+    }
+
     /// The members of an object whose values are texts.
     pub(super) fn members(&mut self, name: &str) -> Result<Vec<(String, String)>, ConfigError> {
         let Some(mut object) = self.object(name)? else {

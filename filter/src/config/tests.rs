@@ -193,12 +193,20 @@ fn every_error_names_the_place_and_the_cause() {
             &["/rules/0/resolve: ", "not supported yet"],
         ),
         (
-            r#"{"resolver":{"upstream":"u"},"rules":[{"refresh_on_status":[401]}]}"#,
-            &["/rules/0/refresh_on_status: ", "not supported yet"],
+            r#"{"resolver":{"upstream":"u"},"rules":[{"refresh_on_status":[401,200]}]}"#,
+            &["/rules/0/refresh_on_status/1: ", "400 to 599"],
         ),
         (
-            r#"{"resolver":{"upstream":"u"},"request":{},"response":{"redact_headers":true}}"#,
-            &["/response: ", "not supported yet"],
+            r#"{"resolver":{"upstream":"u"},"rules":[{"refresh_on_status":["401"]}]}"#,
+            &["/rules/0/refresh_on_status/0: ", "a number is expected"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"rules":[],"refresh_on_status":[401]}"#,
+            &["one rule for everything"],
+        ),
+        (
+            r#"{"resolver":{"upstream":"u"},"request":{},"response":{"redact":true}}"#,
+            &["/response/redact: ", "unknown field"],
         ),
         (
             r#"{"resolver":{"upstream":"u"},"request":{},"on_error":{"status":399}}"#,
@@ -377,6 +385,12 @@ fn what_nginx_cannot_do_is_refused_there_with_the_reason() {
             "{text}"
         );
     }
+    let text = r#"{"resolver":{"upstream":"127.0.0.1:1"},"request":{},"response":{"redact_headers":true}}"#;
+    let error = error_of(Gateway::nginx(), text);
+    assert!(
+        error.contains("/response/redact_headers: not on this gateway"),
+        "{error}"
+    );
     for (name, part) in [
         ("xds.route_name", "Envoy"),
         ("ngx.arg_tier", "client"),

@@ -34,6 +34,8 @@ pub(crate) struct FakeHost {
     pub(crate) function: RefCell<Option<Function>>,
     pub(crate) response: RefCell<Option<(u32, String)>>,
     pub(crate) response_headers: RefCell<Vec<(String, String)>>,
+    /// The upstream's, while a response is being handed over.
+    pub(crate) upstream_headers: RefCell<Vec<HeaderPair>>,
     pub(crate) is_nginx: Cell<bool>,
     pub(crate) clocks: Cell<usize>,
     /// The current context, as the gateway sees it.
@@ -245,6 +247,34 @@ impl Host for Rc<FakeHost> {
             .map(|(name, value)| ((*name).to_owned(), text(value)))
             .collect();
         *self.response.borrow_mut() = Some((status, text(body)));
+        Ok(())
+    }
+
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status> {
+        self.count.set(self.count.get() + 1);
+        let headers = self.upstream_headers.borrow();
+        let found = headers.iter().find(|(other, _)| other == name.as_bytes());
+        Ok(found.map(|(_, value)| value.clone()))
+    }
+
+    fn response_headers(&self) -> Result<Vec<HeaderPair>, Status> {
+        self.count.set(self.count.get() + 1);
+        self.look("response_headers")?;
+        Ok(self.upstream_headers.borrow().clone())
+    }
+
+    fn set_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.look("set_response_header")?;
+        let mut headers = self.upstream_headers.borrow_mut();
+        headers.retain(|(other, _)| other != name.as_bytes());
+        headers.push((name.as_bytes().to_vec(), value.to_vec()));
+        Ok(())
+    }
+
+    fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.look("add_response_header")?;
+        let pair = (name.as_bytes().to_vec(), value.to_vec());
+        self.upstream_headers.borrow_mut().push(pair);
         Ok(())
     }
 

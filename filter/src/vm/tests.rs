@@ -9,6 +9,7 @@ mod host_function;
 mod laws;
 mod polls;
 mod requests;
+mod responses;
 mod roots;
 
 fn bearer() -> Value {

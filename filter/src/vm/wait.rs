@@ -7,6 +7,7 @@ use vaultref_contract::wire::MAX_REFERENCES;
 use super::{Action, Refusal, Vm};
 use crate::Host;
 use crate::compile::{Kind, Resolver, Rule, Target};
+use crate::redact::{self, Needles};
 use crate::request::{self, Field};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
@@ -31,7 +32,7 @@ impl<H: Host> Vm<H> {
             return self.refuse(&Refusal::Unable);
         };
         if self.waiting.len() >= MAX_WAITING {
-            return self.serve_now(&needs);
+            return self.serve_now(context, &needs);
         }
         let plan = match request::guard(&self.host, self.kind, &needs.rule) {
             Ok(plan) => plan,
@@ -282,26 +283,48 @@ impl<H: Host> Vm<H> {
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
-        let written = if let Some(State::Serve(fields)) = slot.map(|slot| &slot.state) {
-            request::complete(&self.host, self.kind, rule, &waiting.plan, fields)
-        } else {
-            let fields = self.last_word(waiting.poller, rule, &waiting.entries)?;
-            request::complete(&self.host, self.kind, rule, &waiting.plan, &fields)
-        };
+        let (written, needles) =
+            if let Some((slot, State::Serve(fields))) = slot.map(|slot| (slot, &slot.state)) {
+                let needles = Rc::clone(&slot.needles);
+                (
+                    request::complete(&self.host, self.kind, rule, &waiting.plan, fields),
+                    needles,
+                )
+            } else {
+                let fields = self.last_word(waiting.poller, rule, &waiting.entries)?;
+                (
+                    request::complete(&self.host, self.kind, rule, &waiting.plan, &fields),
+                    self.needles_of(waiting.poller, rule, &waiting.entries),
+                )
+            };
         written.map_err(|error| {
             self.log_write_error(rule, error);
             Refusal::Unable
-        })
+        })?;
+        match rule.is_remembered {
+            true => self.note_served(waiting.context, rule, needles),
+            false => Ok(()),
+        }
+    }
+
+    fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {
+        let poller = self.pollers.iter().find(|known| known.id == poller);
+        let needles = poller.map(|poller| redact::needles(rule, entries, &poller.table));
+        needles.unwrap_or_default()
     }
 
     /// Serves a request that does not wait, by what is known.
-    fn serve_now(&mut self, needs: &Needs) -> Action {
+    fn serve_now(&mut self, context: u32, needs: &Needs) -> Action {
         let fields = match self.last_word(needs.poller, &needs.rule, &needs.entries) {
             Ok(fields) => fields,
             Err(refusal) => return self.refuse(&refusal),
         };
         match request::apply(&self.host, self.kind, &needs.rule, &fields) {
-            Ok(()) => Action::Continue,
+            Ok(()) if !needs.rule.is_remembered => Action::Continue,
+            Ok(()) => {
+                let needles = self.needles_of(needs.poller, &needs.rule, &needs.entries);
+                self.remember(context, &needs.rule, needles)
+            }
             Err(error) => self.cannot_write(&needs.rule, error),
         }
     }

@@ -1,0 +1,67 @@
+//! Which requests went on with which secrets, for those whose responses are looked at.
+//!
+//! Bounded, since how many requests are open is the clients' choice.
+
+use std::rc::Rc;
+
+use crate::compile::Rule;
+use crate::redact::Needles;
+
+/// The most requests that are remembered in a VM.
+const MAX_SERVED: usize = 65_536;
+
+/// A request that went on.
+#[derive(Clone)]
+pub(crate) struct Served {
+    context: u32,
+    pub(crate) rule: Rc<Rule>,
+    pub(crate) needles: Needles,
+}
+
+/// The requests that went on, in the order of their contexts.
+#[derive(Default)]
+pub(crate) struct AllServed(Vec<Served>);
+
+impl AllServed {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Remembers a request; says whether there was room.
+    pub(crate) fn add(&mut self, context: u32, rule: Rc<Rule>, needles: Needles) -> bool {
+        if self.0.len() >= MAX_SERVED {
+            return false;
+        }
+        let served = Served {
+            context,
+            rule,
+            needles,
+        };
+        match self.find(context) {
+            Ok(at) => {
+                if let Some(known) = self.0.get_mut(at) {
+                    *known = served;
+                }
+            }
+            // Contexts are numbered as they come, so this is nearly always the end.
+            Err(at) => self.0.insert(at, served),
+        }
+        true
+    }
+
+    pub(crate) fn get(&self, context: u32) -> Option<&Served> {
+        let at = self.find(context).ok()?;
+        self.0.get(at)
+    }
+
+    pub(crate) fn forget(&mut self, context: u32) {
+        if let Ok(at) = self.find(context) {
+            self.0.remove(at);
+        }
+    }
+
+    fn find(&self, context: u32) -> Result<usize, usize> {
+        self.0
+            .binary_search_by_key(&context, |served| served.context)
+    }
+}
