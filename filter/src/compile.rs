@@ -242,10 +242,13 @@ pub(crate) fn compile(
         return Err(ConfigError::new("/response/redact_headers", message));
     }
     let mut references = References::default();
-    let rules = rules
+    let mut rules = rules
         .into_iter()
-        .map(|(place, rule)| compile_rule(place, rule, kind, is_redacted, &mut references))
+        .map(|(place, rule)| compile_rule(place, rule, kind, &mut references))
         .collect::<Result<Vec<_>, _>>()?;
+    for rule in rules.iter_mut().filter(|_| is_redacted) {
+        (rule.is_redacted, rule.is_remembered) = (true, true);
+    }
     let mut matched_headers: Vec<String> = Vec::new();
     for rule in &rules {
         let host = rule.matcher.looks_at_host().then_some("host");
@@ -271,7 +274,6 @@ pub(crate) fn compile_rule(
     place: String,
     config: RuleConfig,
     kind: Kind,
-    is_redacted: bool,
     references: &mut References,
 ) -> Result<Rule, ConfigError> {
     let matcher = matching::compile(&place, config.matches, kind)?;
@@ -291,9 +293,9 @@ pub(crate) fn compile_rule(
         query,
         values,
         on_error,
-        is_remembered: is_redacted || !refresh_on_status.is_empty(),
+        is_remembered: !refresh_on_status.is_empty(),
         refresh_on_status,
-        is_redacted,
+        is_redacted: false,
         references: std::mem::take(&mut references.of_rule),
     })
 }

@@ -7,10 +7,10 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-use crate::client::Request;
+use crate::client::{Request, Response};
 use crate::daemon::Daemon;
 use crate::envoy::Envoy;
-use crate::upstream::Upstream;
+use crate::upstream::{Received, Reply, Upstream};
 use crate::wait;
 
 mod harness;
@@ -36,6 +36,8 @@ pub enum Kind {
     EnvoyWithEveryGatewaysFile,
     /// The harness as Envoy, with `vaultref-envoy.wasm`.
     HarnessEnvoy,
+    /// The harness as Envoy, with the file for every gateway.
+    HarnessEnvoyWithEveryGatewaysFile,
     /// The harness as nginx under Kong, with `vaultref.wasm`.
     HarnessNginx,
 }
@@ -52,8 +54,28 @@ impl Kind {
     pub fn module(self) -> &'static str {
         match self {
             Self::Envoy | Self::HarnessEnvoy => "vaultref-envoy.wasm",
-            Self::EnvoyWithEveryGatewaysFile | Self::HarnessNginx => "vaultref.wasm",
+            Self::EnvoyWithEveryGatewaysFile
+            | Self::HarnessEnvoyWithEveryGatewaysFile
+            | Self::HarnessNginx => "vaultref.wasm",
         }
+    }
+
+    /// The same gateway with the file that has every callback.
+    #[must_use]
+    pub fn with_every_callback(self) -> Self {
+        match self {
+            Self::Envoy | Self::EnvoyWithEveryGatewaysFile => Self::EnvoyWithEveryGatewaysFile,
+            Self::HarnessEnvoy | Self::HarnessEnvoyWithEveryGatewaysFile => {
+                Self::HarnessEnvoyWithEveryGatewaysFile
+            }
+            Self::HarnessNginx => Self::HarnessNginx,
+        }
+    }
+
+    /// Whether this is a real Envoy.
+    #[must_use]
+    pub fn is_real(self) -> bool {
+        matches!(self, Self::Envoy | Self::EnvoyWithEveryGatewaysFile)
     }
 }
 
@@ -64,9 +86,13 @@ pub struct World {
     workers: u32,
     shows_log: bool,
     values: Values,
+    answer: Option<Answer>,
     daemon: Daemon,
     gateway: Gateway,
 }
+
+/// What an upstream makes of a request.
+pub type Answer = fn(&Received) -> Reply;
 
 #[derive(Debug)]
 enum Gateway {
@@ -97,6 +123,30 @@ impl World {
         }
     }
 
+    /// Sends a request, and gives what the upstream got and what its answer was when the client got
+    /// it. Needs [`Plan::answering`].
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes.
+    pub fn exchange(&mut self, request: &Request) -> Result<(Seen, Response)> {
+        match &mut self.gateway {
+            Gateway::Harness(harness) => {
+                let answer = self.answer.context("Plan::answering")?;
+                harness.exchange(request, answer)
+            }
+            Gateway::Envoy { envoy, upstream } => {
+                upstream.clear();
+                let response = envoy.send(request)?;
+                let seen = match upstream.requests().pop() {
+                    Some(received) => Seen::Upstream(received),
+                    None => Seen::Local(response.clone()),
+                };
+                Ok((seen, response))
+            }
+        }
+    }
+
     /// Sends the request again and again, while time goes on, until what becomes of it is
     /// `expected`.
     ///
@@ -117,6 +167,30 @@ impl World {
                 return Ok(Some(seen));
             }
             last = Some(seen);
+            Ok(None)
+        })
+        .with_context(|| format!("last was {last:?}\n{}", self.log()))
+    }
+
+    /// The same for what the client gets. Needs [`Plan::answering`].
+    ///
+    /// # Errors
+    ///
+    /// With what it got last, when that takes too long.
+    pub fn eventually_exchange(
+        &mut self,
+        what: &str,
+        request: &Request,
+        expected: impl Fn(&Response) -> bool,
+    ) -> Result<()> {
+        let mut last = None;
+        wait::until(what, wait::SOON, || {
+            self.pass_time();
+            let (_, response) = self.exchange(request)?;
+            if expected(&response) {
+                return Ok(Some(()));
+            }
+            last = Some(response);
             Ok(None)
         })
         .with_context(|| format!("last was {last:?}\n{}", self.log()))

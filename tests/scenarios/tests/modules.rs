@@ -116,7 +116,7 @@ fn the_file_for_every_gateway_has_what_nginx_calls_blindly() -> Result<()> {
 fn the_files_stay_small() -> Result<()> {
     // Envoy compiles every function before it serves, for each worker's VM.
     // The regular expressions of `match.path_regex` take 63,000 bytes of it.
-    for (name, bound) in [(EVERY, 450_000), (ENVOY, 450_000)] {
+    for (name, bound) in [(EVERY, 470_000), (ENVOY, 460_000)] {
         let size = std::fs::metadata(paths::module(name)?)?.len();
         assert!(size < bound, "{name} has {size} bytes, more than {bound}");
     }

@@ -142,6 +142,12 @@ fn valid_and_invalid_configurations_are_told_apart() {
                 json!({"request": {"remove": {"headers": ["x"]}, "rename": {"querystring": {"a": "b"}}}}),
             ),
         ),
+        (true, rule(json!({"refresh_on_status": [401, 403]}))),
+        (true, with(json!({"refresh_on_status": [401]}))),
+        (
+            true,
+            with(json!({"rules": [], "response": {"redact_headers": true}})),
+        ),
         (true, rule(json!({"on_error": {"status": 400}}))),
         (true, rule(json!({"on_error": {"status": 599}}))),
         (
@@ -167,6 +173,20 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (false, with(json!({}))),
         (false, with(json!({"rules": [], "request": {}}))),
         (false, with(json!({"rules": [], "on_error": {}}))),
+        (
+            false,
+            with(json!({"rules": [], "refresh_on_status": [401]})),
+        ),
+        (
+            false,
+            with(json!({"rules": [], "response": {"redact_headers": 1}})),
+        ),
+        (
+            false,
+            with(json!({"rules": [], "response": {"headers": true}})),
+        ),
+        (false, rule(json!({"refresh_on_status": [200]}))),
+        (false, rule(json!({"refresh_on_status": 401}))),
         (false, with(json!({"rules": {"a": 1}}))),
         (false, with(json!({"rules": [7]}))),
         (false, with(json!({"request": "set"}))),
@@ -287,7 +307,7 @@ fn what_is_generated_is_sometimes_right_and_sometimes_wrong() {
         let allowed = schemas.accept(&as_written(&configuration, &root, &root));
         count[usize::from(allowed)] += 1;
     }
-    assert!(count.iter().all(|&count| count > 50), "{count:?}");
+    assert!(count.iter().all(|&count| count > 25), "{count:?}");
 }
 
 /// Both schemas, which are one in what they allow.

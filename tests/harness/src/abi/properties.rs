@@ -81,6 +81,23 @@ fn value(state: &mut State, vm: &VmData, path: &[u8]) -> Option<Vec<u8>> {
         let (_, stream) = state.stream_of(vm.vm, vm.effective)?;
         return kong.then(|| stream.upstream_uri.clone());
     }
+    if let Some((_, stream)) = state.stream_of(vm.vm, vm.effective)
+        && let Some(headers) = &stream.response
+    {
+        let status = || headers.first(":status").map(<[u8]>::to_vec);
+        match path {
+            b"ngx\0status" if nginx.is_some() => return status(),
+            b"ngx\0upstream_status" if nginx.is_some() && !stream.is_local => return status(),
+            b"response\0code_details" if nginx.is_none() => {
+                let details = match stream.is_local {
+                    true => &b"direct_response"[..],
+                    false => b"via_upstream",
+                };
+                return Some(details.to_vec());
+            }
+            _ => {}
+        }
+    }
     if nginx.is_some()
         && let Some((_, stream)) = state.stream_of(vm.vm, vm.effective)
     {

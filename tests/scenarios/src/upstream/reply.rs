@@ -5,9 +5,9 @@ use std::time::Duration;
 /// What the upstream answers; by default 200 with a short body.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
     pub(super) delay: Duration,
     pub(super) raw: Option<Vec<u8>>,
     pub(super) stalls: bool,

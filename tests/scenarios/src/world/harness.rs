@@ -11,9 +11,9 @@ use vaultref_harness::{
     Profile, StreamId, Upstream,
 };
 
-use super::{Kind, Seen};
+use super::{Answer, Kind, Seen};
 use crate::client::{Address, Request, Response};
-use crate::upstream::Received;
+use crate::upstream::{Received, Reply};
 use crate::{paths, wait};
 
 /// A tick of the filter, as it asks for it.
@@ -96,6 +96,13 @@ impl Harness {
     ///
     /// When nothing becomes of it.
     pub fn finish(&mut self, stream: StreamId) -> Result<Seen> {
+        self.wait_for(stream)?;
+        let seen = Seen::from(self.gateway.outcome(stream));
+        self.gateway.forget(stream);
+        Ok(seen)
+    }
+
+    fn wait_for(&mut self, stream: StreamId) -> Result<()> {
         let start = Instant::now();
         while self.gateway.settle(stream, TICK).is_err() {
             if start.elapsed() > wait::SOON {
@@ -103,9 +110,26 @@ impl Harness {
             }
             self.gateway.advance(TICK);
         }
+        Ok(())
+    }
+
+    /// Sends a request, has the upstream answer it, and gives what the upstream got and what its answer
+    /// was when the client got it.
+    ///
+    /// # Errors
+    ///
+    /// When nothing becomes of it.
+    pub fn exchange(&mut self, request: &Request, answer: Answer) -> Result<(Seen, Response)> {
+        let stream = self.begin(request);
+        self.wait_for(stream)?;
         let seen = Seen::from(self.gateway.outcome(stream));
+        if let Seen::Upstream(received) = &seen {
+            self.gateway.respond(stream, (&answer(received)).into());
+        }
+        let response = self.gateway.client_response(stream);
+        let response = response.context("the client got no answer")?;
         self.gateway.forget(stream);
-        Ok(seen)
+        Ok((seen, client_s(response)))
     }
 
     /// As [`Harness::finish`], but a request that nobody will ever wake counts as closed: its VM is
@@ -242,21 +266,39 @@ impl From<&Request> for vaultref_harness::Request {
     }
 }
 
+impl From<&Reply> for vaultref_harness::Response {
+    fn from(reply: &Reply) -> Self {
+        let headers = reply.headers.iter();
+        Self {
+            status: reply.status,
+            headers: headers
+                .map(|(name, value)| (name.clone().into_bytes(), value.clone()))
+                .collect(),
+            body: reply.body.clone(),
+        }
+    }
+}
+
+/// A response as the client gets it.
+fn client_s(response: vaultref_harness::Response) -> Response {
+    Response {
+        status: response.status,
+        headers: owned(&response.headers),
+        body: response.body,
+    }
+}
+
+fn owned(headers: &vaultref_harness::Headers) -> Vec<(String, Vec<u8>)> {
+    let pairs = headers.pairs().iter();
+    pairs
+        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.clone()))
+        .collect()
+}
+
 impl From<Outcome> for Seen {
     fn from(outcome: Outcome) -> Self {
-        let owned = |headers: &vaultref_harness::Headers| {
-            headers
-                .pairs()
-                .iter()
-                .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.clone()))
-                .collect()
-        };
         match outcome {
-            Outcome::Local(response) => Self::Local(Response {
-                status: response.status,
-                headers: owned(&response.headers),
-                body: response.body,
-            }),
+            Outcome::Local(response) => Self::Local(client_s(response)),
             Outcome::Upstream(request) => Self::Upstream(Received {
                 method: String::from_utf8_lossy(&request.method).into_owned(),
                 path: String::from_utf8_lossy(&request.path).into_owned(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vaultref_harness::{NginxOptions, Profile};
 
 use super::values::Values;
-use super::{Gateway, Harness, Kind, World, secrets, write_secret};
+use super::{Answer, Gateway, Harness, Kind, World, secrets, write_secret};
 use crate::client::Address;
 use crate::daemon::Daemon;
 use crate::envoy::{Envoy, WasmFilter};
@@ -38,6 +38,7 @@ pub struct Plan {
     adjust_listener: Option<fn(&mut Value)>,
     limits: Vec<String>,
     gateway_env: Vec<(String, String)>,
+    answer: Option<Answer>,
 }
 
 /// Loopback TCP in place of the Unix socket.
@@ -71,6 +72,7 @@ impl Plan {
             tokens: None,
             workers: 2,
             adjust_listener: None,
+            answer: None,
         }
     }
 
@@ -184,6 +186,13 @@ impl Plan {
         self
     }
 
+    /// The upstream answers this, instead of 200 with a short body.
+    #[must_use]
+    pub fn answering(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
     /// In Envoy, a last change to the listener: its routes, say.
     #[must_use]
     pub fn adjust_listener(mut self, adjust: fn(&mut Value)) -> Self {
@@ -206,13 +215,16 @@ impl Plan {
         }
         let gateway = match self.kind {
             Kind::Envoy | Kind::EnvoyWithEveryGatewaysFile => self.envoy(&daemon)?,
-            Kind::HarnessEnvoy | Kind::HarnessNginx => {
+            Kind::HarnessEnvoy | Kind::HarnessEnvoyWithEveryGatewaysFile | Kind::HarnessNginx => {
                 let filter = self.filter_configuration(&daemon).to_string();
                 let mut harness = Harness::setup(self.kind, self.workers as usize)?
                     .plugin(Harness::plugin(&filter))
                     .upstream("vaultref", self.resolver_address(&daemon).into());
                 if self.kind.is_nginx() {
                     harness = harness.profile(Profile::Nginx(self.nginx.clone()));
+                }
+                if self.answer.is_some() {
+                    harness = harness.respond_by_hand();
                 }
                 if self.holds_answers {
                     harness = harness.hold_answers();
@@ -228,6 +240,7 @@ impl Plan {
             workers: self.workers,
             shows_log: self.shows_log,
             values: self.values(),
+            answer: self.answer,
             daemon,
             gateway,
         })
@@ -303,9 +316,10 @@ impl Plan {
 
     fn envoy(&self, daemon: &Daemon) -> Result<Gateway> {
         let tallied: Vec<&str> = self.tally.iter().map(String::as_str).collect();
-        let upstream = match &*tallied {
-            [] => Upstream::start()?,
-            headers => Upstream::tallying(headers)?,
+        let upstream = match (&*tallied, self.answer) {
+            ([], Some(answer)) => Upstream::answering(answer)?,
+            ([], None) => Upstream::start()?,
+            (headers, _) => Upstream::tallying(headers)?,
         };
         let mut filter = WasmFilter::new(paths::module(self.kind.module())?)
             .json(&self.filter_configuration(daemon))

@@ -110,7 +110,7 @@ fn refusal(kind: Kind, configuration: &str) -> Result<String> {
                 Err(error) => Ok(format!("{error:?}")),
             }
         }
-        Kind::HarnessEnvoy => {
+        Kind::HarnessEnvoy | Kind::HarnessEnvoyWithEveryGatewaysFile => {
             let setup = Harness::setup(kind, 1)?.plugin(Harness::plugin(configuration));
             match Harness::start(setup, 1) {
                 Ok(_) => bail!("the harness took {configuration}"),

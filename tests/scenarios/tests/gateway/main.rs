@@ -11,6 +11,7 @@ mod life;
 mod matching;
 mod other_filters;
 mod reconfigured;
+mod responses;
 mod rules;
 mod traps;
 mod values;
