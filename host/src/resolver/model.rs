@@ -5,24 +5,24 @@
 //! the object and a number that goes up with each change. Steps are taken at random: asking, time that
 //! passes, changes, failures, recoveries, flushes, reloads.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep};
-use vaultref_contract::Secret;
-use vaultref_contract::wire::{FailureKind, Outcome, ResolveRequest};
+use vaultref_contract::wire::{FailureKind, Outcome, ResolveRequest, Revision};
 
 use super::{Flush, Resolver};
-use crate::backend::kit::plain_object;
-use crate::backend::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
+use crate::backend::{Kind, ReadErrorKind};
 use crate::policy::Access;
 use crate::vault::{Settings, Vault, Vaults};
+
+mod world;
+
+use world::{Place, World};
 
 const VAULTS: [&str; 2] = ["va", "vb"];
 const OBJECTS: [&str; 2] = ["x", "y"];
@@ -53,6 +53,8 @@ enum Step {
     Change(usize, usize),
     Fail(usize, usize, ReadErrorKind),
     Flush(Option<usize>),
+    /// As gateways do: with what is known, and again a little later.
+    Poll(usize),
     Recover(usize, usize),
     /// True: the same vaults. False: this one is another.
     Reload(usize, bool),
@@ -70,7 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => prop_oneof![0..8u64, 15..30u64, 60..120u64].prop_map(Step::Advance),
-        8 => vault.clone().prop_map(Step::Ask),
+        6 => vault.clone().prop_map(Step::Ask),
+        4 => vault.clone().prop_map(Step::Poll),
         3 => (vault.clone(), object.clone()).prop_map(|(v, o)| Step::Change(v, o)),
         2 => (vault.clone(), object.clone(), kind).prop_map(|(v, o, k)| Step::Fail(v, o, k)),
         1 => prop::option::of(vault.clone()).prop_map(Step::Flush),
@@ -81,102 +84,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One object as it is and was.
-struct Thing {
-    /// When each number came to be; the last one is the current.
-    history: Vec<Instant>,
-    fails: Option<ReadErrorKind>,
-    /// When it last failed or stopped to.
-    since: Instant,
-    /// What the last read that has ended said, if it was no value.
-    last_failure: Option<ReadErrorKind>,
-    /// How many reads in a row have said that it is not there.
-    missed: u32,
-}
+/// What a reference was answered: the value, or why there is none.
+type Answer = Result<String, FailureKind>;
 
-impl Thing {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            history: vec![now],
-            fails: None,
-            since: now,
-            last_failure: None,
-            missed: 0,
-        }
-    }
-
-    /// Until when this number was the current one.
-    fn end_of(&self, number: usize) -> Instant {
-        let next = self.history.get(number + 1);
-        next.copied().unwrap_or_else(Instant::now)
-    }
-}
-
-struct World {
-    things: Mutex<HashMap<(usize, usize), Thing>>,
-    slow: Mutex<[u64; VAULTS.len()]>,
-}
-
-impl World {
-    fn new() -> Arc<Self> {
-        let places = (0..VAULTS.len()).flat_map(|v| (0..OBJECTS.len()).map(move |o| (v, o)));
-        Arc::new(Self {
-            things: Mutex::new(places.map(|place| (place, Thing::new())).collect()),
-            slow: Mutex::default(),
-        })
-    }
-
-    fn things(&self) -> MutexGuard<'_, HashMap<(usize, usize), Thing>> {
-        self.things.lock().expect("whole")
-    }
-}
-
-struct Place {
-    vault: usize,
-    world: Arc<World>,
-}
-
-impl Backend for Place {
-    fn scope(&self) -> Cow<'_, str> {
-        Cow::Borrowed("")
-    }
-
-    fn object(&self, asked: &Asked<'_>) -> Result<Object, ReadError> {
-        Ok(plain_object(asked))
-    }
-
-    fn read<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        Box::pin(async move {
-            let number = OBJECTS.iter().position(|name| *name == object.path);
-            let place = (self.vault, number.expect("an object of this world"));
-            let seconds = self.world.slow.lock().expect("whole")[self.vault];
-            sleep(Duration::from_secs(seconds)).await;
-            let mut things = self.world.things();
-            let thing = things.get_mut(&place).expect("an object of this world");
-            thing.last_failure = thing.fails;
-            thing.missed = match thing.fails {
-                Some(ReadErrorKind::NotFound) => thing.missed + 1,
-                Some(ReadErrorKind::Unavailable) => thing.missed,
-                _ => 0,
-            };
-            match thing.fails {
-                Some(ReadErrorKind::Unavailable) => Err(ReadError::transient("as told")),
-                Some(kind) => Err(ReadError::new(kind, "as told")),
-                None => {
-                    let mark = format!("{}.{}.{}", place.0, place.1, thing.history.len() - 1);
-                    let pair = format!(r#"{{"user":"u.{mark}","password":"p.{mark}"}}"#);
-                    Ok(Reading::new(Secret::from(pair)))
-                }
-            }
-        })
-    }
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asker {
+    NextPoll,
+    Poll,
+    Request,
 }
 
 struct Bed {
     world: Arc<World>,
     resolver: Resolver,
     made: Vec<Option<Arc<Vault>>>,
+    /// What each reference was answered last: the value's name, and the value.
+    known: HashMap<String, (Revision, String)>,
 }
 
 impl Bed {
@@ -192,6 +115,7 @@ impl Bed {
             world,
             resolver,
             made,
+            known: HashMap::new(),
         }
     }
 
@@ -199,7 +123,7 @@ impl Bed {
         let now = Instant::now();
         match step {
             Step::Advance(seconds) => sleep(Duration::from_secs(seconds)).await,
-            Step::Ask(vault) => self.ask(vault).await?,
+            Step::Ask(vault) => self.ask(vault, Asker::Request).await?,
             Step::Change(v, o) => {
                 let mut things = self.world.things();
                 things.get_mut(&(v, o)).expect("a thing").history.push(now);
@@ -208,6 +132,12 @@ impl Bed {
             Step::Flush(vault) => {
                 let what = vault.map_or(Flush::All, |v| Flush::Vault(VAULTS[v].to_owned()));
                 let _ = self.resolver.flush(&what);
+            }
+            Step::Poll(vault) => {
+                self.ask(vault, Asker::Poll).await?;
+                // Longer than any read takes: what the first did not wait for is there now.
+                sleep(Duration::from_secs(SLOWEST + 1)).await;
+                self.ask(vault, Asker::NextPoll).await?;
             }
             Step::Recover(v, o) => self.set(v, o, None),
             Step::Reload(vault, is_same) => {
@@ -242,44 +172,80 @@ impl Bed {
         }
     }
 
-    async fn ask(&self, vault: usize) -> Result<(), TestCaseError> {
+    async fn ask(&mut self, vault: usize, asker: Asker) -> Result<(), TestCaseError> {
         let name = VAULTS[vault];
         let halves = OBJECTS.iter().flat_map(|object| {
             ["user", "password"].map(|key| format!("{{vault://{name}/{object}/{key}}}"))
         });
+        let references: Vec<String> = halves.collect();
+        let known = references.iter().map(|reference| {
+            let (revision, _) = self.known.get(reference)?;
+            (asker != Asker::Request).then(|| revision.clone())
+        });
         let request = ResolveRequest {
-            references: halves.collect(),
-            known: Vec::new(),
+            known: known.collect(),
+            references,
             wait_ms: 30_000,
             ..ResolveRequest::default()
         };
         let outcomes = self.resolver.resolve(&Access::All, &request).await;
-        for (object, pair) in outcomes.chunks(2).enumerate() {
-            self.check(vault, object, pair)?;
+        let mut answers = Vec::new();
+        for (reference, outcome) in request.references.into_iter().zip(outcomes) {
+            answers.push(self.learn(reference, outcome)?);
+        }
+        for (object, pair) in answers.chunks(2).enumerate() {
+            self.check(vault, object, pair, asker)?;
         }
         Ok(())
     }
 
-    fn check(&self, vault: usize, object: usize, pair: &[Outcome]) -> Result<(), TestCaseError> {
+    /// The value that an outcome stands for, or the failure.
+    fn learn(&mut self, reference: String, outcome: Outcome) -> Result<Answer, TestCaseError> {
+        Ok(match outcome {
+            Outcome::Failure(failure) => Err(failure.kind),
+            Outcome::Secret(secret) => {
+                let text = secret
+                    .value
+                    .secret()
+                    .expose_text()
+                    .expect("text")
+                    .to_owned();
+                self.known
+                    .insert(reference, (secret.revision, text.clone()));
+                Ok(text)
+            }
+            Outcome::Unchanged(_) => {
+                let known = self.known.get(&reference);
+                prop_assert!(known.is_some(), "unchanged, and nothing was known");
+                Ok(known.map(|(_, text)| text.clone()).unwrap_or_default())
+            }
+        })
+    }
+
+    fn check(
+        &self,
+        vault: usize,
+        object: usize,
+        pair: &[Answer],
+        asker: Asker,
+    ) -> Result<(), TestCaseError> {
         let now = Instant::now();
         let things = self.world.things();
         let thing = things.get(&(vault, object)).expect("a thing");
         if self.made[vault].is_none() {
-            for outcome in pair {
-                prop_assert!(
-                    is_failure(outcome, FailureKind::UnknownVault),
-                    "{outcome:?}"
-                );
+            for answer in pair {
+                prop_assert_eq!(answer.as_ref().err(), Some(&FailureKind::UnknownVault));
             }
             return Ok(());
         }
         // Nothing has gone wrong for a while, so it must be there, as fresh as its ttl says.
-        let settled = thing.fails.is_none() && now - thing.since > SETTLED;
+        // (A poll does not wait for a read after one that failed; the next one has it.)
+        let settled = thing.fails.is_none() && now - thing.since > SETTLED && asker != Asker::Poll;
         let (Some(user), Some(password)) = (
             number(&pair[0], "u", vault, object)?,
             number(&pair[1], "p", vault, object)?,
         ) else {
-            let (first, second) = (kind(&pair[0]), kind(&pair[1]));
+            let (first, second) = (pair[0].as_ref().err(), pair[1].as_ref().err());
             prop_assert_eq!(first, second, "one half has a value and the other none");
             prop_assert!(!settled, "no value, although all is well: {:?}", first);
             return Ok(());
@@ -333,29 +299,17 @@ fn served(made: &[Option<Arc<Vault>>]) -> Vaults {
 
 /// The number in a value, after it was seen that the value is of this half of this object.
 fn number(
-    outcome: &Outcome,
+    answer: &Answer,
     half: &str,
     vault: usize,
     object: usize,
 ) -> Result<Option<usize>, TestCaseError> {
-    let Outcome::Secret(value) = outcome else {
+    let Ok(text) = answer else {
         return Ok(None);
     };
-    let text = value.value.secret().expose_text().expect("text");
     let number = text.strip_prefix(&format!("{half}.{vault}.{object}."));
     prop_assert!(number.is_some(), "{} is of another", text);
     Ok(number.and_then(|number| number.parse().ok()))
-}
-
-fn kind(outcome: &Outcome) -> Option<FailureKind> {
-    match outcome {
-        Outcome::Failure(failure) => Some(failure.kind),
-        Outcome::Secret(_) | Outcome::Unchanged(_) => None,
-    }
-}
-
-fn is_failure(outcome: &Outcome, expected: FailureKind) -> bool {
-    kind(outcome) == Some(expected)
 }
 
 fn run(steps: &[Step]) -> Result<(), TestCaseError> {
@@ -373,8 +327,17 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     })
 }
 
+/// Thousands, and more when more are asked for.
+fn many() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases.max(3000),
+        ..usual
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(many())]
 
     #[test]
     fn whatever_happens_what_is_answered_may_be_answered(steps in prop::collection::vec(step(), 1..80)) {

@@ -62,6 +62,7 @@ fn main() -> Result<()> {
             .start()?
     };
     let start = Instant::now();
+    let mut started = start;
     let mut rotations = Vec::new();
     let mut samples = Vec::new();
     println!("    time   daemon KiB  fds   Envoy KiB  fds   rotation: first new, last old");
@@ -82,6 +83,7 @@ fn main() -> Result<()> {
         if number % 10 == 0 && start.elapsed().as_secs() < arguments.seconds / 3 {
             world.daemon().kill();
             world.daemon().start()?;
+            started = Instant::now();
             println!("             the daemon was killed and started");
             samples.clear();
         }
@@ -99,6 +101,13 @@ fn main() -> Result<()> {
         slowest.as_secs_f64(),
         TTL.as_secs()
     );
+    let cpu = world.daemon_process()?.cpu_time()?.as_secs_f64();
+    let since = started.elapsed().as_secs_f64();
+    println!(
+        "CPU of the daemon since it was started last: {:.1} ms a second",
+        1000.0 * cpu / since
+    );
+    warnings(&world.log());
     ensure!(
         report.is_clean(),
         "requests were lost: {report:?}\n{}",
@@ -107,6 +116,16 @@ fn main() -> Result<()> {
     flat(&samples)?;
     println!("memory and descriptors are flat");
     Ok(())
+}
+
+/// What the daemon had to complain about: why a rotation took longer than others, say.
+fn warnings(log: &str) {
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    println!("warnings of the daemon: {}", lines.len());
+    lines
+        .iter()
+        .take(20)
+        .for_each(|line| println!("    {line}"));
 }
 
 fn put(bao: &OpenBao, number: usize) -> Result<()> {

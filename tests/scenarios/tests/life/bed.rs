@@ -11,8 +11,8 @@ use vaultref_scenarios::upstream::Upstream;
 use vaultref_scenarios::wait;
 use vaultref_scenarios::world::{Kind, Plan, World};
 
-/// Longer than the ttl and what a poll takes, on a busy machine.
-pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(3);
+/// Longer than the ttl: what was read before the first read that failed is stale by then.
+pub(crate) const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
 /// No scenario takes longer.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -104,6 +104,19 @@ impl Bed {
             number + 1
         );
         Ok(())
+    }
+
+    /// How many reads have failed.
+    pub(crate) fn failures(&self) -> usize {
+        self.world.log().matches("cannot read").count()
+    }
+
+    /// Load with this value and no other, until a read has failed and the value is stale.
+    pub(crate) fn only_stale(&self, number: usize, failures: usize) -> Result<()> {
+        wait::until_true("a read that fails", wait::SOON, || {
+            self.failures() > failures
+        })?;
+        self.only(number, LONG_ENOUGH)
     }
 
     /// Starts a clock for [`Bed::until_fresh`].

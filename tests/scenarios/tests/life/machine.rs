@@ -9,7 +9,7 @@ use vaultref_scenarios::machine::{Machine, NAME};
 use vaultref_scenarios::openbao::{KV2_MOUNT, OpenBao};
 use vaultref_scenarios::world::Plan;
 
-use crate::bed::{Bed, LONG_ENOUGH, Lost, put};
+use crate::bed::{Bed, Lost, put};
 
 fn on(machine: &Machine) -> impl FnOnce(Plan) -> Plan {
     let variables = machine.variables();
@@ -37,7 +37,7 @@ fn a_name_that_cannot_be_looked_up_is_bridged_until_it_can() -> Result<()> {
     machine.name_is(None)?;
     // What is connected already needs no name.
     front.hang_up();
-    bed.only(0, LONG_ENOUGH)?;
+    bed.only_stale(0, 0)?;
     let says = bed.says();
     machine.name_is(Some(bao.address().ip()))?;
     bed.over();
