@@ -11,6 +11,7 @@ fn poll(references: &[String], known: Vec<Option<Revision>>) -> ResolveRequest {
         references: references.to_vec(),
         known,
         wait_ms: 800,
+        ..ResolveRequest::default()
     }
 }
 
