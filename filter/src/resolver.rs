@@ -182,7 +182,7 @@ impl Poller {
             return;
         }
         if std::mem::take(&mut self.is_doubted) {
-            self.next_doubt = age.saturating_add(PERIOD);
+            self.next_doubt = age.saturating_add(SECOND);
         }
         self.round_failed = false;
         self.next = age.saturating_add(PERIOD);

@@ -104,7 +104,7 @@ fn a_status_that_the_rule_names_has_its_secrets_read_anew_with_the_next_tick() {
 }
 
 #[test]
-fn a_client_that_provokes_refusals_causes_one_poll_a_second() {
+fn a_client_that_provokes_refusals_causes_no_more_polls() {
     let mut gateway = warm(Gateway::envoy(), &refreshing());
     let mut polls = Vec::new();
     for _ in 0..50 {
@@ -119,13 +119,14 @@ fn a_client_that_provokes_refusals_causes_one_poll_a_second() {
             gateway.answer(crate::testing::ROOT, &call, |_, _| unchanged());
         }
     }
-    assert!((10..=11).contains(&polls.len()), "{polls:?}");
+    // No more than there would be without them: one in each fourth tick.
+    assert!((12..=13).contains(&polls.len()), "{polls:?}");
     let lines = gateway
         .logs()
         .iter()
         .filter(|line| line.contains("answered 401"))
         .count();
-    assert!(lines <= 11, "{lines} lines");
+    assert!(lines <= 14, "{lines} lines");
 }
 
 #[test]
