@@ -70,6 +70,16 @@ pub enum Callbacks {
     Headers,
 }
 
+/// What a metric does; the numbers are the ABI's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter = 0,
+    /// Goes up and down.
+    Gauge = 1,
+}
+
 /// A header's name and value as the host holds them.
 pub type HeaderPair = (Vec<u8>, Vec<u8>);
 
@@ -158,6 +168,15 @@ pub trait Host {
 
     /// Adds one more value of a header of the response.
     fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status>;
+
+    /// Defines a metric and gives its number. In nginx this may trap, as do the next two.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Status>;
+
+    /// Adds to a counter or a gauge.
+    fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status>;
+
+    /// Sets a gauge.
+    fn record_metric(&self, number: u32, value: u64) -> Result<(), Status>;
 
     /// Lets a paused request go on.
     fn resume_request(&self) -> Result<(), Status>;

@@ -13,6 +13,7 @@ use vaultref_contract::wire::{
 };
 
 use crate::compile::{Kind, Resolver, Target};
+use crate::metrics::Counts;
 use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
 
@@ -36,6 +37,8 @@ pub(crate) struct Poller {
     next: Age,
     retries: u32,
     round_failed: bool,
+    /// Since they were last written.
+    pub(crate) counts: Counts,
     /// Some values were refused by an upstream, which the next poll says.
     is_doubted: bool,
     /// From when on there may be a poll before its time for that.
@@ -116,6 +119,7 @@ impl Poller {
             next: 0,
             retries: 0,
             round_failed: false,
+            counts: Counts::default(),
             is_doubted: false,
             next_doubt: 0,
             dirty: false,
@@ -191,6 +195,8 @@ impl Poller {
             let mut questions = self.questions(batch, true);
             for question in &mut questions {
                 question.is_doubted = self.table.take_doubt(question.id);
+                let refreshes = self.counts.refreshes;
+                self.counts.refreshes = refreshes.saturating_add(question.is_doubted.into());
             }
             match &self.resolver.target {
                 Target::HostFunction => {
@@ -264,6 +270,22 @@ impl Poller {
     }
 
     fn take(&mut self, questions: Vec<Question>, outcomes: Vec<Outcome>, age: Age) {
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::Failure(failure) => match failure.kind {
+                    FailureKind::Pending => {}
+                    FailureKind::Denied => {
+                        self.counts.failed = self.counts.failed.saturating_add(1);
+                        self.counts.denied = self.counts.denied.saturating_add(1);
+                    }
+                    _ => self.counts.failed = self.counts.failed.saturating_add(1),
+                },
+                Outcome::Secret(_) => {
+                    self.counts.resolved = self.counts.resolved.saturating_add(1);
+                }
+                Outcome::Unchanged(_) => {}
+            }
+        }
         self.table.take(questions, outcomes, age);
         self.dirty = true;
     }

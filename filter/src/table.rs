@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use vaultref_contract::Secret;
-use vaultref_contract::wire::{Failure, FailureKind, Outcome, Revision};
+use vaultref_contract::wire::{Failure, FailureKind, Lifetime, Outcome, Revision};
 
 use crate::compile::Asked;
 
@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     failure: Option<FailureKind>,
     /// Changes with the value, and while there is none with the reason.
     version: u64,
+    /// Until when the value is no older than it should be.
+    fresh_until: Age,
     /// An upstream has refused the value: the next poll says so.
     is_doubted: bool,
     /// Only while entries are chosen, see [`Table::choose`].
@@ -86,6 +88,7 @@ impl Entry {
         let until = |seconds: u64| age.saturating_add(seconds.saturating_mul(SECOND));
         match outcome {
             Outcome::Secret(new) => {
+                self.note_age(&new.lifetime, age);
                 let usable_until = until(new.lifetime.usable_for);
                 let same = self.revision() == Some(&new.revision);
                 if !same {
@@ -103,11 +106,26 @@ impl Entry {
                 Some(held) if Some(&held.revision) == known => {
                     held.usable_until = until(lifetime.usable_for);
                     self.failure = None;
+                    self.note_age(&lifetime, age);
                 }
                 _ => {}
             },
             Outcome::Failure(failure) => self.fail(failure),
         }
+    }
+
+    fn note_age(&mut self, lifetime: &Lifetime, age: Age) {
+        self.fresh_until = match lifetime.stale {
+            // For how long it has been is known only to whoever has seen it begin.
+            true => self.fresh_until.min(age),
+            false => age.saturating_add(lifetime.fresh_for.saturating_mul(SECOND)),
+        };
+    }
+
+    /// For how long the value that is in use should have been read anew, in seconds.
+    pub(crate) fn stale_for(&self, age: Age) -> u64 {
+        let since = self.held.as_ref().map(|_| self.fresh_until);
+        since.map_or(0, |since| age.saturating_sub(since) / SECOND)
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -149,6 +167,7 @@ impl Table {
             held: None,
             failure: None,
             version: 1,
+            fresh_until: Age::MAX,
             is_doubted: false,
             is_chosen: false,
         };

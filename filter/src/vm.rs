@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::clock::Clock;
 use crate::compile::{self, Compiled, Kind, Rule};
 use crate::config::{Config, ConfigError};
+use crate::metrics::{Counts, Metrics};
 use crate::request::{self, WriteError};
 use crate::resolver::{Answer, Poller};
 use crate::served::AllServed;
@@ -53,6 +54,7 @@ pub struct Vm<H> {
     pollers: Vec<Poller>,
     waiting: Vec<Waiting>,
     served: AllServed,
+    metrics: Metrics,
     next_poller: u32,
     next_entry: EntryId,
 }
@@ -83,6 +85,7 @@ impl<H: Host> Vm<H> {
             pollers: Vec::new(),
             waiting: Vec::new(),
             served: AllServed::new(),
+            metrics: Metrics::new(),
             next_poller: 0,
             next_entry: 0,
         }
@@ -103,6 +106,9 @@ impl<H: Host> Vm<H> {
             if self.kind == Kind::Envoy {
                 return false;
             }
+        }
+        if self.kind == Kind::Envoy {
+            self.metrics.define(&self.host);
         }
         self.install(root, compiled.ok());
         true
@@ -164,6 +170,20 @@ impl<H: Host> Vm<H> {
         }
         self.untangle();
         self.serve_waiting(root);
+        self.write_metrics();
+    }
+
+    fn write_metrics(&mut self) {
+        let age = self.clock.age();
+        let mut counts = Counts::default();
+        let mut stale = 0;
+        for poller in &mut self.pollers {
+            counts.add(std::mem::take(&mut poller.counts));
+            let entries = poller.table.iter().map(|entry| entry.stale_for(age));
+            stale = entries.max().unwrap_or_default().max(stale);
+        }
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or_default();
+        self.metrics.write(&self.host, counts, waiting, stale);
     }
 
     /// The host says that an answer of its function may be there.
@@ -309,6 +329,7 @@ impl<H: Host> Vm<H> {
 
     /// Answers the current request in the upstream's place.
     fn refuse(&self, refusal: &Refusal) -> Action {
+        self.metrics.refuse();
         let (status, body) = match refusal {
             Refusal::Ambiguous => (400, None),
             Refusal::Missing(answer) => (answer.status, answer.body.as_ref()),

@@ -12,7 +12,7 @@
 
 use std::ptr::{null, null_mut};
 
-use vaultref_filter::{HeaderPair, Host, Level, Status, decode_pairs, encode_pairs};
+use vaultref_filter::{HeaderPair, Host, Level, MetricKind, Status, decode_pairs, encode_pairs};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -32,6 +32,7 @@ unsafe extern "C" {
         result_size: *mut usize,
     ) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, number: *mut u32) -> u32;
     fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,
@@ -66,7 +67,9 @@ unsafe extern "C" {
         timeout: u32,
         token: *mut u32,
     ) -> u32;
+    fn proxy_increment_metric(number: u32, change: i64) -> u32;
     fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
+    fn proxy_record_metric(number: u32, value: u64) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
     fn proxy_replace_header_map_value(
         map: u32,
@@ -316,6 +319,25 @@ impl<C: Calls> Host for Abi<C> {
 
     fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
         add_header(RESPONSE_HEADERS, name, value)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Status> {
+        let mut number = 0;
+        // SAFETY: see above.
+        done(unsafe {
+            proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut number)
+        })?;
+        Ok(number)
+    }
+
+    fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status> {
+        // SAFETY: no pointers.
+        done(unsafe { proxy_increment_metric(number, change) })
+    }
+
+    fn record_metric(&self, number: u32, value: u64) -> Result<(), Status> {
+        // SAFETY: no pointers.
+        done(unsafe { proxy_record_metric(number, value) })
     }
 
     fn resume_request(&self) -> Result<(), Status> {

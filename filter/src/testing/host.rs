@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::ROOT;
-use crate::{HeaderPair, Host, Level, Status};
+use crate::{HeaderPair, Host, Level, MetricKind, Status};
 
 /// What a host function was told to answer instead of doing its work.
 type Failures = BTreeMap<&'static str, Status>;
@@ -36,6 +36,7 @@ pub(crate) struct FakeHost {
     pub(crate) response_headers: RefCell<Vec<(String, String)>>,
     /// The upstream's, while a response is being handed over.
     pub(crate) upstream_headers: RefCell<Vec<HeaderPair>>,
+    pub(crate) metrics: RefCell<Vec<(String, MetricKind, i64)>>,
     pub(crate) is_nginx: Cell<bool>,
     pub(crate) clocks: Cell<usize>,
     /// The current context, as the gateway sees it.
@@ -275,6 +276,34 @@ impl Host for Rc<FakeHost> {
         self.look("add_response_header")?;
         let pair = (name.as_bytes().to_vec(), value.to_vec());
         self.upstream_headers.borrow_mut().push(pair);
+        Ok(())
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Status> {
+        assert!(!self.is_nginx.get(), "would trap");
+        self.look("define_metric")?;
+        let mut metrics = self.metrics.borrow_mut();
+        assert!(
+            metrics.iter().all(|(known, _, _)| known != name),
+            "twice: {name}"
+        );
+        metrics.push((name.to_owned(), kind, 0));
+        Ok(u32::try_from(metrics.len()).expect("few"))
+    }
+
+    fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status> {
+        let mut metrics = self.metrics.borrow_mut();
+        let (name, kind, value) = &mut metrics[number as usize - 1];
+        assert!(change > 0 || *kind == MetricKind::Gauge, "{name}");
+        *value += change;
+        Ok(())
+    }
+
+    fn record_metric(&self, number: u32, value: u64) -> Result<(), Status> {
+        let mut metrics = self.metrics.borrow_mut();
+        let (name, kind, known) = &mut metrics[number as usize - 1];
+        assert_eq!(*kind, MetricKind::Gauge, "{name}");
+        *known = i64::try_from(value).expect("small");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::testing::rule;
 mod answers;
 mod host_function;
 mod laws;
+mod metrics;
 mod polls;
 mod requests;
 mod responses;

@@ -121,6 +121,13 @@ fn a_client_that_provokes_refusals_causes_no_more_polls() {
     }
     // No more than there would be without them: one in each fourth tick.
     assert!((12..=13).contains(&polls.len()), "{polls:?}");
+    let metrics = gateway.host.metrics.borrow();
+    let counted = metrics
+        .iter()
+        .find(|(name, _, _)| name == "vaultref.refreshes");
+    let counted = counted.map(|(_, _, value)| usize::try_from(*value).expect("a count"));
+    assert_eq!(counted, Some(2 * polls.len()));
+    drop(metrics);
     let lines = gateway
         .logs()
         .iter()

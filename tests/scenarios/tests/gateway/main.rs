@@ -9,6 +9,7 @@ mod kong;
 mod leaks;
 mod life;
 mod matching;
+mod metrics;
 mod other_filters;
 mod reconfigured;
 mod responses;
