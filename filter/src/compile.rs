@@ -14,6 +14,7 @@ use crate::matching::{self, Matcher};
 use crate::render::Value;
 use crate::table::{Age, MILLISECOND};
 
+mod body;
 mod fields;
 mod on_error;
 mod references;
@@ -22,6 +23,7 @@ mod resolver;
 pub(crate) use references::References;
 pub(crate) use resolver::resolver;
 
+pub(crate) use body::{BodyRule, BodyWrites, JsonVerb, JsonWrite};
 pub(crate) use fields::{HeaderVerb, HeaderWrite, QueryVerb, QueryWrite, header_name};
 
 /// What a gateway can and cannot do.
@@ -60,9 +62,12 @@ impl Compiled {
         if self.rules.iter().any(|rule| rule.is_redacted) {
             return Some("/response/redact_headers".to_owned());
         }
-        let mut rules = self.rules.iter();
-        let refreshed = rules.find(|rule| !rule.refresh_on_status.is_empty());
-        refreshed.map(|rule| format!("{}/refresh_on_status", rule.place))
+        let places = self.rules.iter().filter_map(|rule| match &rule.body {
+            Some(body) => Some(body.place.clone()),
+            None if rule.refresh_on_status.is_empty() => None,
+            None => Some(format!("{}/refresh_on_status", rule.place)),
+        });
+        places.into_iter().next()
     }
 }
 
@@ -136,6 +141,8 @@ pub(crate) struct Rule {
     pub(crate) matcher: Matcher,
     pub(crate) headers: Vec<HeaderWrite>,
     pub(crate) query: Vec<QueryWrite>,
+    /// What it does with bodies; boxed, since most rules do nothing.
+    pub(crate) body: Option<Box<BodyRule>>,
     /// The values that the writes name by index.
     pub(crate) values: Vec<Value>,
     pub(crate) on_error: OnError,
@@ -207,11 +214,12 @@ pub(crate) fn compile(
     let single = config.request.is_some()
         || config.basic_auth.is_some()
         || config.on_error.is_some()
+        || config.body.is_some()
         || config.refresh_on_status.is_some();
     let rules = match (config.rules, single) {
         (Some(_), true) => {
-            let message = "'request', 'basic_auth', 'on_error' and 'refresh_on_status' are one rule \
-                           for everything; beside 'rules' they belong inside a rule";
+            let message = "'request', 'basic_auth', 'body', 'on_error' and 'refresh_on_status' are one \
+                           rule for everything; beside 'rules' they belong inside a rule";
             return Err(ConfigError::new("", message));
         }
         (Some(rules), false) => {
@@ -227,6 +235,7 @@ pub(crate) fn compile(
                 basic_auth: config.basic_auth,
                 on_error: config.on_error.unwrap_or_default(),
                 refresh_on_status: config.refresh_on_status.unwrap_or_default(),
+                body: config.body.unwrap_or_default(),
                 ..RuleConfig::default()
             },
         )],
@@ -285,13 +294,14 @@ pub(crate) fn compile_rule(
     if let Some(basic) = config.basic_auth {
         draft.basic_auth(&basic)?;
     }
-    let (headers, query, values) = draft.finish();
+    let writes = draft.finish(&config.body)?;
     Ok(Rule {
         place,
         matcher,
-        headers,
-        query,
-        values,
+        headers: writes.headers,
+        query: writes.query,
+        body: writes.body,
+        values: writes.values,
         on_error,
         is_remembered: !refresh_on_status.is_empty(),
         refresh_on_status,

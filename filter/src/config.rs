@@ -33,6 +33,8 @@ pub struct Config {
     pub(crate) basic_auth: Option<BasicAuthConfig>,
     /// What happens to a request whose secrets cannot be had.
     pub(crate) on_error: Option<OnErrorConfig>,
+    /// Bodies whose fields are written.
+    pub(crate) body: Option<BodyConfig>,
     /// Statuses with which an upstream refuses a secret: it is then read anew.
     #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
     pub(crate) refresh_on_status: Option<Vec<u64>>,
@@ -94,6 +96,8 @@ pub(crate) struct RuleConfig {
     /// Statuses with which an upstream refuses a secret: it is then read anew.
     #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
     pub(crate) refresh_on_status: Vec<u64>,
+    /// Bodies whose fields are written.
+    pub(crate) body: BodyConfig,
 }
 
 /// Which requests a rule is for. Everything that is given must match.
@@ -170,6 +174,10 @@ pub(crate) struct FieldsConfig {
     /// Query parameters, without percent-encoding. A value may hold references.
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
     pub(crate) querystring: Vec<(String, String)>,
+    /// Fields of the body: all JSON pointers (`/a/b`), or all names of fields of a form. A value may
+    /// hold references.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Members"))]
+    pub(crate) body: Vec<(String, String)>,
 }
 
 /// Names alone.
@@ -184,6 +192,8 @@ pub(crate) struct NamesConfig {
     pub(crate) headers: Vec<String>,
     /// Query parameters, without percent-encoding.
     pub(crate) querystring: Vec<String>,
+    /// Fields of the body: all JSON pointers, or all names of fields of a form.
+    pub(crate) body: Vec<String>,
 }
 
 /// Writes `authorization: Basic …`.
@@ -198,6 +208,24 @@ pub(crate) struct BasicAuthConfig {
     pub(crate) username: String,
     /// The password, or a text with references.
     pub(crate) password: String,
+}
+
+/// Bodies whose fields are written.
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Body", default, deny_unknown_fields)
+)]
+pub(crate) struct BodyConfig {
+    /// How large a body may be.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16_777_216)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 1_048_576)))]
+    pub(crate) max_bytes: Option<u64>,
+    /// What happens to a larger one: it is answered with 413, or goes on as it is.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["refuse", "pass"])))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "refuse")))]
+    pub(crate) on_excess: Option<String>,
 }
 
 /// What happens to a request whose secrets cannot be had. At most one is given; a body only with a status.
@@ -282,6 +310,7 @@ impl Config {
                 .map(ResponseConfig::read)
                 .transpose()?
                 .unwrap_or_default(),
+            body: reader.object("body")?.map(BodyConfig::read).transpose()?,
         };
         reader.finish()?;
         Ok(config)
@@ -323,6 +352,7 @@ impl RuleConfig {
             .object("on_error")?
             .map(OnErrorConfig::read)
             .transpose()?;
+        let body = reader.object("body")?.map(BodyConfig::read).transpose()?;
         let config = Self {
             matches: matches.unwrap_or_default(),
             request: request.unwrap_or_default(),
@@ -332,6 +362,7 @@ impl RuleConfig {
                 .transpose()?,
             on_error: on_error.unwrap_or_default(),
             refresh_on_status: reader.numbers("refresh_on_status")?.unwrap_or_default(),
+            body: body.unwrap_or_default(),
         };
         reader.finish()?;
         Ok(config)
@@ -381,10 +412,10 @@ impl RequestConfig {
 
 impl FieldsConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
-        reader.later("body")?;
         let config = Self {
             headers: reader.members("headers")?,
             querystring: reader.members("querystring")?,
+            body: reader.members("body")?,
         };
         reader.finish()?;
         Ok(config)
@@ -393,10 +424,10 @@ impl FieldsConfig {
 
 impl NamesConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
-        reader.later("body")?;
         let config = Self {
             headers: reader.texts("headers")?,
             querystring: reader.texts("querystring")?,
+            body: reader.texts("body")?,
         };
         reader.finish()?;
         Ok(config)
@@ -409,6 +440,17 @@ impl BasicAuthConfig {
         let config = Self {
             username: username.ok_or_else(|| reader.missing("username"))?,
             password: password.ok_or_else(|| reader.missing("password"))?,
+        };
+        reader.finish()?;
+        Ok(config)
+    }
+}
+
+impl BodyConfig {
+    fn read(mut reader: Reader) -> Result<Self, ConfigError> {
+        let config = Self {
+            max_bytes: reader.number("max_bytes")?,
+            on_excess: reader.text("on_excess")?,
         };
         reader.finish()?;
         Ok(config)

@@ -19,7 +19,6 @@
     clippy::unwrap_used
 )]
 
-#[allow(dead_code)] // of what follows
 mod body;
 mod check;
 mod clock;

@@ -99,6 +99,7 @@ pub(crate) fn one_rule_or_many(schema: &mut Schema) {
         {"required": ["basic_auth"]},
         {"required": ["on_error"]},
         {"required": ["refresh_on_status"]},
+        {"required": ["body"]},
     ]);
     let choices = json!([
         {"required": ["rules"], "not": {"anyOf": single}},

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use vaultref_contract::wire::FailureKind;
 
+use crate::body::BodyError;
 use crate::compile::{Answer, OnError, Rule};
 use crate::redact::{self, Needles};
 use crate::render::Unrenderable;
@@ -38,6 +39,9 @@ pub(crate) struct Slot {
     write_error: Option<WriteError>,
     /// The log says that an upstream repeats a secret.
     is_redacting: bool,
+    /// Why bodies could not be written, as far as that was logged: a bit for each reason. How often
+    /// there is one is the clients' choice.
+    body_errors: u16,
 }
 
 /// What a request of a rule gets.
@@ -45,7 +49,7 @@ pub(crate) enum State {
     /// This answer.
     Refuse(Rc<Answer>),
     /// These fields.
-    Serve(Vec<Field>),
+    Serve(Rc<Vec<Field>>),
     /// Nothing yet: some reference was never answered.
     Unknown,
 }
@@ -63,6 +67,7 @@ impl Slot {
             trouble: None,
             write_error: None,
             is_redacting: false,
+            body_errors: 0,
         }
     }
 
@@ -166,6 +171,14 @@ impl Slot {
         !std::mem::replace(&mut self.is_redacting, true)
     }
 
+    /// Whether this error of a body is not in the log yet; from now on it is.
+    pub(crate) fn is_new_body_error(&mut self, error: BodyError) -> bool {
+        let bit = 1 << (error as u16);
+        let known = self.body_errors;
+        self.body_errors |= bit;
+        known & bit == 0
+    }
+
     /// Whether the old values stay in use although some have changed.
     fn holds_back(&mut self, entries: &[Option<&Entry>], age: Age) -> bool {
         let complete = matches!(self.state, State::Serve(_)) && self.trouble.is_none();
@@ -236,7 +249,7 @@ pub(crate) fn decide(rule: &Rule, entries: &[EntryId], table: &Table, last_word:
         }
     }
     Decision {
-        state: refused.map_or(State::Serve(fields), State::Refuse),
+        state: refused.map_or_else(|| State::Serve(Rc::new(fields)), State::Refuse),
         trouble,
     }
 }

@@ -74,7 +74,37 @@ impl Gateway {
         self.request_of(ROOT, headers)
     }
 
+    /// A request with a body, of which these headers come first.
+    pub(crate) fn post(&mut self, headers: &[(&str, &str)], body: &str) -> (u32, Action) {
+        *self.host.body.borrow_mut() = body.as_bytes().to_vec();
+        self.begin(ROOT, headers)
+    }
+
+    /// All of the body is there.
+    pub(crate) fn end_body(&mut self, context: u32) -> Action {
+        let size = self.host.body.borrow().len();
+        self.arrive(context, size, true)
+    }
+
+    /// So much of the body is there.
+    pub(crate) fn arrive(&mut self, context: u32, size: usize, is_end: bool) -> Action {
+        self.host.current.set(context);
+        self.host.in_body.set(true);
+        let action = self.vm.on_request_body(context, size, is_end);
+        self.host.in_body.set(false);
+        action
+    }
+
+    pub(crate) fn body(&self) -> String {
+        String::from_utf8_lossy(&self.host.body.borrow()).into_owned()
+    }
+
     pub(crate) fn request_of(&mut self, root: u32, headers: &[(&str, &str)]) -> (u32, Action) {
+        self.host.body.borrow_mut().clear();
+        self.begin(root, headers)
+    }
+
+    fn begin(&mut self, root: u32, headers: &[(&str, &str)]) -> (u32, Action) {
         let pairs = headers
             .iter()
             .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()));
@@ -85,7 +115,10 @@ impl Gateway {
         let context = self.next_context;
         self.vm.on_context_create(context, root);
         self.host.current.set(context);
-        let action = self.vm.on_request_headers(context);
+        let action = self.vm.on_request_headers(
+            context,
+            self.host.body.borrow().is_empty() && !self.host.is_nginx.get(),
+        );
         (context, action)
     }
 

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::compile::{self, Compiled, Kind, Rule};
 use crate::config::{Config, ConfigError};
 use crate::metrics::{Counts, Metrics};
+use crate::redact::Needles;
 use crate::request::{self, WriteError};
 use crate::resolver::{Answer, Poller};
 use crate::served::AllServed;
@@ -20,10 +21,13 @@ use crate::table::EntryId;
 use crate::waiting::{Streams, Waiting};
 use crate::{Callbacks, Host, Level};
 
+mod body;
 mod choose;
 mod response;
 mod roots;
 mod wait;
+
+pub(crate) use body::Held;
 
 use choose::choose;
 use roots::Root;
@@ -53,6 +57,7 @@ pub struct Vm<H> {
     streams: Streams,
     pollers: Vec<Poller>,
     waiting: Vec<Waiting>,
+    bodies: Vec<body::Incoming>,
     served: AllServed,
     metrics: Metrics,
     next_poller: u32,
@@ -63,10 +68,14 @@ pub struct Vm<H> {
 enum Refusal {
     /// It could be read in more than one way.
     Ambiguous,
+    /// Its body cannot be written; what the rule says the answer is.
+    Body(Option<Rc<compile::Answer>>),
     /// Its secrets cannot be had; the rule says what the answer is.
     Missing(Rc<compile::Answer>),
     /// The upstream's response cannot be shown.
     Response,
+    /// Its body is too large.
+    Size,
     /// The filter cannot serve it.
     Unable,
 }
@@ -84,6 +93,7 @@ impl<H: Host> Vm<H> {
             streams: Streams::new(),
             pollers: Vec::new(),
             waiting: Vec::new(),
+            bodies: Vec::new(),
             served: AllServed::new(),
             metrics: Metrics::new(),
             next_poller: 0,
@@ -140,6 +150,7 @@ impl<H: Host> Vm<H> {
         self.streams.take(context);
         self.waiting.retain(|waiting| waiting.context != context);
         self.served.forget(context);
+        self.forget_body(context);
         let roots = self.roots.len();
         self.roots.retain(|root| root.id != context);
         if self.roots.len() < roots {
@@ -148,13 +159,6 @@ impl<H: Host> Vm<H> {
         if self.ticking == Some(context) {
             self.ticking = None;
         }
-    }
-
-    /// Whether a request is paused for its secrets. (Where Envoy is set to deliver bodies of paused
-    /// requests, going on with the body would let the request go on too.)
-    pub fn is_waiting(&self, context: u32) -> bool {
-        let mut waiting = self.waiting.iter();
-        self.kind == Kind::Envoy && waiting.any(|waiting| waiting.context == context)
     }
 
     /// A root's tick.
@@ -192,8 +196,8 @@ impl<H: Host> Vm<H> {
         self.serve_waiting(root);
     }
 
-    /// A request's headers are there.
-    pub fn on_request_headers(&mut self, context: u32) -> Action {
+    /// A request's headers are there. In Envoy it has no body if this is its end; nginx does not say.
+    pub fn on_request_headers(&mut self, context: u32, end_of_stream: bool) -> Action {
         let root = self.streams.take(context);
         let mut roots = self.roots.iter();
         let Some(at) = roots.position(|known| Some(known.id) == root) else {
@@ -209,19 +213,30 @@ impl<H: Host> Vm<H> {
             Ok(None) => return Action::Continue,
             Err(refusal) => return self.refuse(&refusal),
         };
+        let takes_body = match self.takes_body(&slot.rule, end_of_stream) {
+            Ok(takes_body) => takes_body,
+            Err(error) => {
+                let rule = Rc::clone(&slot.rule);
+                return self.refuse_body(&rule, error);
+            }
+        };
         match &slot.state {
             State::Refuse(answer) => self.refuse(&Refusal::Missing(Rc::clone(answer))),
             State::Serve(fields) => {
-                match request::apply(&self.host, self.kind, &slot.rule, fields) {
-                    Ok(()) if !slot.rule.is_remembered => Action::Continue,
+                let rule = &slot.rule;
+                let applied = request::apply(&self.host, self.kind, rule, fields);
+                if applied.is_ok() && !takes_body && !rule.is_remembered {
+                    return Action::Continue;
+                }
+                let rule = Rc::clone(rule);
+                let (fields, needles) = (Rc::clone(fields), Rc::clone(&slot.needles));
+                match applied {
                     Ok(()) => {
-                        let (rule, needles) = (Rc::clone(&slot.rule), Rc::clone(&slot.needles));
-                        self.remember(context, &rule, needles)
+                        let noted =
+                            self.note(context, &rule, needles, takes_body.then_some(fields));
+                        self.continue_if(noted)
                     }
-                    Err(error) => {
-                        let rule = Rc::clone(&slot.rule);
-                        self.cannot_write(&rule, error)
-                    }
+                    Err(error) => self.cannot_write(&rule, error),
                 }
             }
             State::Unknown => {
@@ -232,9 +247,35 @@ impl<H: Host> Vm<H> {
                     poller,
                     rule: Rc::clone(&slot.rule),
                     entries: slot.entries.clone(),
+                    takes_body,
                 };
                 self.wait(context, needs)
             }
+        }
+    }
+
+    /// Remembers of a request whose headers are written what is needed of it later; `fields` are those
+    /// that its body gets, if it gets any.
+    fn note(
+        &mut self,
+        context: u32,
+        rule: &Rc<Rule>,
+        needles: Needles,
+        fields: Option<body::Fields>,
+    ) -> Result<(), Refusal> {
+        if rule.is_remembered {
+            self.note_served(context, rule, needles)?;
+        }
+        match fields {
+            Some(fields) => self.expect_body(context, rule, fields),
+            None => Ok(()),
+        }
+    }
+
+    fn continue_if(&self, noted: Result<(), Refusal>) -> Action {
+        match noted {
+            Ok(()) => Action::Continue,
+            Err(refusal) => self.refuse(&refusal),
         }
     }
 
@@ -332,13 +373,18 @@ impl<H: Host> Vm<H> {
         self.metrics.refuse();
         let (status, body) = match refusal {
             Refusal::Ambiguous => (400, None),
-            Refusal::Missing(answer) => (answer.status, answer.body.as_ref()),
+            Refusal::Missing(answer) | Refusal::Body(Some(answer)) => {
+                (answer.status, answer.body.as_ref())
+            }
             Refusal::Response => (502, None),
-            Refusal::Unable => (503, None),
+            Refusal::Size => (413, None),
+            Refusal::Unable | Refusal::Body(None) => (503, None),
         };
         let usual = match refusal {
             Refusal::Ambiguous => AMBIGUOUS,
+            Refusal::Body(_) => UNUSABLE,
             Refusal::Response => WITHHELD,
+            Refusal::Size => TOO_LARGE,
             Refusal::Missing(_) | Refusal::Unable => UNAVAILABLE,
         };
         let (text, content_type) = body.map_or((usual, "application/json"), |body| {
@@ -356,6 +402,10 @@ impl<H: Host> Vm<H> {
 const AMBIGUOUS: &str = r#"{"error":"the request is ambiguous"}"#;
 
 const WITHHELD: &str = r#"{"error":"the response cannot be shown"}"#;
+
+const UNUSABLE: &str = r#"{"error":"the body of the request cannot be used"}"#;
+
+const TOO_LARGE: &str = r#"{"error":"the body of the request is too large"}"#;
 
 /// Says neither which secret nor why: that is for the log.
 const UNAVAILABLE: &str = r#"{"error":"a credential for this request is not available"}"#;

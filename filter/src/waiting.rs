@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::compile::Rule;
 use crate::request::Plan;
 use crate::table::{Age, EntryId, Question};
+use crate::vm::Held;
 
 /// The most requests that may wait at one time in a VM.
 pub(crate) const MAX_WAITING: usize = 1024;
@@ -30,6 +31,10 @@ pub(crate) struct Waiting {
     pub(crate) calls: Vec<Call>,
     /// When it is given up.
     pub(crate) deadline: Age,
+    /// Whether its body is written once its headers are.
+    pub(crate) takes_body: bool,
+    /// What has come of its body all the same.
+    pub(crate) held: Option<Held>,
 }
 
 /// A call made for a request.

@@ -5,16 +5,19 @@
 
 use vaultref_filter::Action;
 
-use crate::exports::{CONTINUE, PAUSE};
+use crate::exports::{CONTINUE, PAUSE, or_refuse};
 use crate::with_vm;
 
 /// A part of a request's body is there.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_request_body(context: u32, _size: usize, _end: u32) -> u32 {
-    match with_vm(|vm| vm.is_waiting(context)) {
-        Some(true) => PAUSE,
-        Some(false) | None => CONTINUE,
-    }
+pub(crate) extern "C" fn proxy_on_request_body(context: u32, size: usize, end: u32) -> u32 {
+    or_refuse(with_vm(|vm| vm.on_request_body(context, size, end != 0)))
+}
+
+/// A request's trailers are there: only Envoy says so, and with them that the body has ended.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn proxy_on_request_trailers(context: u32, _trailers: usize) -> u32 {
+    or_refuse(with_vm(|vm| vm.on_request_trailers(context)))
 }
 
 /// A response's headers are there. (If another callback is under way this is an answer of the

@@ -67,8 +67,13 @@ pub(crate) extern "C" fn proxy_on_tick(root: u32) {
 
 /// A request's headers are there.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_request_headers(context: u32, _headers: usize, _end: u32) -> u32 {
-    match with_vm(|vm| vm.on_request_headers(context)) {
+pub(crate) extern "C" fn proxy_on_request_headers(context: u32, _headers: usize, end: u32) -> u32 {
+    or_refuse(with_vm(|vm| vm.on_request_headers(context, end != 0)))
+}
+
+/// What the gateway is to do with a request. If nothing was decided, it must not go on.
+pub(crate) fn or_refuse(action: Option<Action>) -> u32 {
+    match action {
         Some(Action::Continue) => CONTINUE,
         Some(Action::Pause) => PAUSE,
         None => {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::body::{self, BodyDraft, BodyRule, JsonVerb};
 use super::{Kind, OnError, References};
 use crate::config::{
-    BasicAuthConfig, ConfigError, FieldsConfig, NamesConfig, RequestConfig, push_member,
+    BasicAuthConfig, BodyConfig, ConfigError, FieldsConfig, NamesConfig, RequestConfig, push_member,
 };
 use crate::render::{Encoding, Value};
 
@@ -49,6 +50,17 @@ pub(crate) struct QueryWrite {
     pub(crate) verb: QueryVerb,
 }
 
+impl QueryWrite {
+    fn new(name: String, verb: QueryVerb) -> Self {
+        let written = crate::query::encode(name.as_bytes());
+        Self {
+            name,
+            written,
+            verb,
+        }
+    }
+}
+
 /// What is done with a query parameter; the index is that of the rule's value.
 #[derive(Debug)]
 pub(crate) enum QueryVerb {
@@ -60,6 +72,14 @@ pub(crate) enum QueryVerb {
     Set(usize),
 }
 
+/// The writes of one rule, and their values.
+pub(super) struct Writes {
+    pub(super) headers: Vec<HeaderWrite>,
+    pub(super) query: Vec<QueryWrite>,
+    pub(super) body: Option<Box<BodyRule>>,
+    pub(super) values: Vec<Value>,
+}
+
 /// The writes of one rule while they are put together.
 pub(super) struct Draft<'a> {
     place: &'a str,
@@ -68,6 +88,7 @@ pub(super) struct Draft<'a> {
     references: &'a mut References,
     headers: Vec<HeaderWrite>,
     query: Vec<QueryWrite>,
+    body: BodyDraft,
     values: Vec<Value>,
     /// Who writes which field already.
     writers: BTreeMap<(&'static str, String), String>,
@@ -87,45 +108,59 @@ impl<'a> Draft<'a> {
             references,
             headers: Vec::new(),
             query: Vec::new(),
+            body: BodyDraft::default(),
             values: Vec::new(),
             writers: BTreeMap::new(),
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<HeaderWrite>, Vec<QueryWrite>, Vec<Value>) {
-        (self.headers, self.query, self.values)
+    pub(super) fn finish(self, body: &BodyConfig) -> Result<Writes, ConfigError> {
+        let body = self
+            .body
+            .finish(self.place, body, self.on_error, &self.values)?;
+        Ok(Writes {
+            headers: self.headers,
+            query: self.query,
+            body,
+            values: self.values,
+        })
     }
 
     pub(super) fn request(&mut self, config: RequestConfig) -> Result<(), ConfigError> {
         self.remove(config.remove)?;
         self.rename(config.rename)?;
-        let verbs: [(&str, FieldsConfig, VerbPair); 4] = [
-            (
-                "replace",
-                config.replace,
-                (HeaderVerb::Replace, QueryVerb::Replace),
-            ),
-            ("add", config.add, (HeaderVerb::Add, QueryVerb::Add)),
-            (
-                "append",
-                config.append,
-                (HeaderVerb::Append, QueryVerb::Append),
-            ),
-            ("set", config.set, (HeaderVerb::Set, QueryVerb::Set)),
+        let verbs: [(&str, FieldsConfig, Verbs); 4] = [
+            ("replace", config.replace, Verbs::REPLACE),
+            ("add", config.add, Verbs::ADD),
+            ("append", config.append, Verbs::APPEND),
+            ("set", config.set, Verbs::SET),
         ];
-        for (verb, fields, (of_header, of_query)) in verbs {
+        for (verb, fields, verbs) in verbs {
             for (name, text) in fields.headers {
                 let place = self.at(verb, "headers", &name);
                 let name = self.claim_header(&place, &name)?;
                 let value = self.value(&place, &text, Encoding::Header)?;
-                let verb = of_header(value);
+                let verb = (verbs.header)(value);
                 self.headers.push(HeaderWrite { name, verb });
             }
             for (name, text) in fields.querystring {
                 let place = self.at(verb, "querystring", &name);
                 self.claim_parameter(&place, &name)?;
                 let value = self.value(&place, &text, Encoding::Query)?;
-                self.push_query(name, of_query(value));
+                self.push_query(name, (verbs.query)(value));
+            }
+            for (name, text) in fields.body {
+                let place = self.at(verb, "body", &name);
+                if BodyDraft::is_json(&name) {
+                    let path = self.body.claim(&place, &name)?;
+                    let value = self.value(&place, &text, Encoding::Json)?;
+                    self.body.push_json(&place, path, (verbs.json)(value))?;
+                } else {
+                    self.claim_form_field(&place, &name)?;
+                    let value = self.value(&place, &text, Encoding::Query)?;
+                    let write = QueryWrite::new(name, (verbs.query)(value));
+                    self.body.push_form(&place, write)?;
+                }
             }
         }
         Ok(())
@@ -158,6 +193,17 @@ impl<'a> Draft<'a> {
             self.claim_parameter(&place, &name)?;
             self.push_query(name, QueryVerb::Remove);
         }
+        for (index, name) in config.body.into_iter().enumerate() {
+            let place = self.at("remove", "body", &index.to_string());
+            if BodyDraft::is_json(&name) {
+                let path = self.body.claim(&place, &name)?;
+                self.body.push_json(&place, path, JsonVerb::Remove)?;
+            } else {
+                self.claim_form_field(&place, &name)?;
+                let write = QueryWrite::new(name, QueryVerb::Remove);
+                self.body.push_form(&place, write)?;
+            }
+        }
         Ok(())
     }
 
@@ -177,16 +223,26 @@ impl<'a> Draft<'a> {
             let to = crate::query::encode(to.as_bytes());
             self.push_query(from, QueryVerb::Rename { to });
         }
+        for (from, to) in config.body {
+            let place = self.at("rename", "body", &from);
+            if BodyDraft::is_json(&from) || BodyDraft::is_json(&to) {
+                let path = self.body.claim(&place, &from)?;
+                let to = self.body.claim(&place, &to)?;
+                let to = body::new_name(&place, &path, &to)?;
+                self.body.push_json(&place, path, JsonVerb::Rename(to))?;
+            } else {
+                self.claim_form_field(&place, &from)?;
+                self.claim_form_field(&place, &to)?;
+                let to = crate::query::encode(to.as_bytes());
+                let write = QueryWrite::new(from, QueryVerb::Rename { to });
+                self.body.push_form(&place, write)?;
+            }
+        }
         Ok(())
     }
 
     fn push_query(&mut self, name: String, verb: QueryVerb) {
-        let written = crate::query::encode(name.as_bytes());
-        self.query.push(QueryWrite {
-            name,
-            written,
-            verb,
-        });
+        self.query.push(QueryWrite::new(name, verb));
     }
 
     fn value(&mut self, place: &str, text: &str, encoding: Encoding) -> Result<usize, ConfigError> {
@@ -226,6 +282,13 @@ impl<'a> Draft<'a> {
         self.claim("query parameter", place, name)
     }
 
+    fn claim_form_field(&mut self, place: &str, name: &str) -> Result<(), ConfigError> {
+        if name.is_empty() {
+            return Err(ConfigError::new(place, "the field of the body has no name"));
+        }
+        self.claim("field of the body", place, name)
+    }
+
     fn claim(&mut self, kind: &'static str, place: &str, name: &str) -> Result<(), ConfigError> {
         let key = (kind, name.to_owned());
         match self.writers.insert(key, place.to_owned()) {
@@ -256,7 +319,35 @@ impl<'a> Draft<'a> {
     }
 }
 
-type VerbPair = (fn(usize) -> HeaderVerb, fn(usize) -> QueryVerb);
+/// One verb in each place of a request.
+struct Verbs {
+    header: fn(usize) -> HeaderVerb,
+    query: fn(usize) -> QueryVerb,
+    json: fn(usize) -> JsonVerb,
+}
+
+impl Verbs {
+    const ADD: Self = Self {
+        header: HeaderVerb::Add,
+        query: QueryVerb::Add,
+        json: JsonVerb::Add,
+    };
+    const APPEND: Self = Self {
+        header: HeaderVerb::Append,
+        query: QueryVerb::Append,
+        json: JsonVerb::Append,
+    };
+    const REPLACE: Self = Self {
+        header: HeaderVerb::Replace,
+        query: QueryVerb::Replace,
+        json: JsonVerb::Replace,
+    };
+    const SET: Self = Self {
+        header: HeaderVerb::Set,
+        query: QueryVerb::Set,
+        json: JsonVerb::Set,
+    };
+}
 
 /// A header's name in lower case, if it is one.
 pub(crate) fn header_name(place: &str, name: &str) -> Result<String, ConfigError> {

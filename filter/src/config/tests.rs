@@ -181,14 +181,6 @@ fn every_error_names_the_place_and_the_cause() {
             &["/request/set/headers/a: ", "control"],
         ),
         (
-            r#"{"resolver":{"upstream":"u"},"request":{"set":{"body":{"/a":"x"}}}}"#,
-            &["/request/set/body: ", "not supported yet"],
-        ),
-        (
-            r#"{"resolver":{"upstream":"u"},"request":{"remove":{"body":[]}}}"#,
-            &["/request/remove/body: ", "not supported yet"],
-        ),
-        (
             r#"{"resolver":{"upstream":"u"},"rules":[{"resolve":{"headers":[]}}]}"#,
             &["/rules/0/resolve: ", "not supported yet"],
         ),
@@ -350,6 +342,137 @@ fn every_error_names_the_place_and_the_cause() {
             );
         }
     }
+}
+
+#[test]
+fn fields_of_bodies_that_make_no_sense_are_refused_with_their_place() {
+    let table = [
+        (
+            r#"{"set":{"body":{"/a":"x"}},"add":{"body":{"b":"x"}}}"#,
+            "",
+            "/request/set/body/~1a: ",
+            "one kind of body",
+        ),
+        (
+            r#"{"set":{"body":{"/a~2":"x"}}}"#,
+            "",
+            "/request/set/body/~1a~02: ",
+            "no JSON pointer",
+        ),
+        (
+            r#"{"rename":{"body":{"/a":"b"}}}"#,
+            "",
+            "/request/rename/body/~1a: ",
+            "no JSON pointer",
+        ),
+        (
+            r#"{"rename":{"body":{"/a/b":"/c/b"}}}"#,
+            "",
+            "/request/rename/body/~1a~1b: ",
+            "another place",
+        ),
+        (
+            r#"{"rename":{"body":{"/a":"/a"}}}"#,
+            "",
+            "/request/rename/body/~1a: ",
+            "as well",
+        ),
+        (
+            r#"{"set":{"body":{"/a/b":"x","/a/b/c":"y"}}}"#,
+            "",
+            "/request/set/body/~1a~1b~1c: ",
+            "as well",
+        ),
+        (
+            r#"{"set":{"body":{"/a/b":"x"}},"remove":{"body":["/a"]}}"#,
+            "",
+            "/request/set/body/~1a~1b: ",
+            "/request/remove/body/0 as well",
+        ),
+        (
+            r#"{"set":{"body":{"a":"x"}},"add":{"body":{"a":"x"}}}"#,
+            "",
+            "/request/set/body/a: ",
+            "as well",
+        ),
+        (
+            r#"{"set":{"body":{"":"x"}}}"#,
+            "",
+            "/request/set/body/: ",
+            "no name",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"{vault://"}}}"#,
+            "",
+            "/request/set/body/~1a: ",
+            "",
+        ),
+        (
+            r#"{"set":{"headers":{"a":"x"}}}"#,
+            r#"{"max_bytes":5}"#,
+            "/body: ",
+            "no field",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"x"}}}"#,
+            r#"{"max_bytes":0}"#,
+            "/body/max_bytes: ",
+            "16777216",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"x"}}}"#,
+            r#"{"max_bytes":16777217}"#,
+            "/body/max_bytes: ",
+            "16777216",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"x"}}}"#,
+            r#"{"on_excess":"drop"}"#,
+            "/body/on_excess: ",
+            "'refuse' or 'pass'",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"x"}}}"#,
+            r#"{"on_excess":"pass"}"#,
+            "/body/on_excess: ",
+            "only where",
+        ),
+        (
+            r#"{"add":{"body":{"a":"{vault://a/b}"}}}"#,
+            r#"{"on_excess":"pass"}"#,
+            "/body/on_excess: ",
+            "only where",
+        ),
+        (
+            r#"{"remove":{"body":["a"]}}"#,
+            r#"{"on_excess":"pass"}"#,
+            "/body/on_excess: ",
+            "only where",
+        ),
+        (
+            r#"{"set":{"body":{"/a":"x"}}}"#,
+            r#"{"size":1}"#,
+            "/body/size: ",
+            "unknown",
+        ),
+    ];
+    for (request, body, place, why) in table {
+        let body = if body.is_empty() { "null" } else { body };
+        let text =
+            format!(r#"{{"resolver":{{"upstream":"u:1"}},"request":{request},"body":{body}}}"#);
+        for gateway in [Gateway::envoy(), Gateway::nginx()] {
+            let error = error_of(gateway, &text);
+            assert!(
+                error.contains(place) && error.contains(why),
+                "{text}\n gives: {error}"
+            );
+        }
+    }
+    let passes = r#"{"resolver":{"upstream":"u:1"},"body":{"on_excess":"pass","max_bytes":5},
+        "request":{"add":{"body":{"/a":"x"}},"append":{"body":{"/b":"x"}},"rename":{"body":{"/c":"/d"}}}}"#;
+    let config = Config::parse(passes.as_bytes()).expect("JSON");
+    let host = Gateway::nginx().host;
+    assert!(crate::compile::compile(config, crate::Kind::Nginx, &host).is_ok());
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct FakeHost {
     pub(crate) headers: RefCell<Vec<HeaderPair>>,
     /// What is held of the request's body.
     pub(crate) body: RefCell<Vec<u8>>,
+    /// Whether the body is being handed over.
+    pub(crate) in_body: Cell<bool>,
     pub(crate) properties: RefCell<BTreeMap<String, Vec<u8>>>,
     pub(crate) environment: RefCell<BTreeMap<String, String>>,
     pub(crate) configuration: RefCell<Vec<u8>>,
@@ -155,6 +157,7 @@ impl Host for Rc<FakeHost> {
 
     fn set_request_body(&self, size: usize, body: &[u8]) -> Result<(), Status> {
         self.act("set_request_body", format!("body {}", text(body)))?;
+        assert!(self.in_body.get() || !self.is_nginx.get(), "would trap");
         let mut held = self.body.borrow_mut();
         assert_eq!(size, held.len(), "would leave a part of the old one");
         *held = body.to_vec();

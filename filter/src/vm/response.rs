@@ -9,14 +9,6 @@ use crate::redact::{self, Needles};
 use crate::{Host, Level, Status};
 
 impl<H: Host> Vm<H> {
-    /// Lets a request go on of which has to be known what it was sent with.
-    pub(super) fn remember(&mut self, context: u32, rule: &Rc<Rule>, needles: Needles) -> Action {
-        match self.note_served(context, rule, needles) {
-            Ok(()) => Action::Continue,
-            Err(refusal) => self.refuse(&refusal),
-        }
-    }
-
     /// Remembers what a request is sent with. What could not be masked later must not be sent.
     pub(super) fn note_served(
         &mut self,

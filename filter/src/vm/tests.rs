@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::testing::rule;
 
 mod answers;
+mod bodies;
 mod host_function;
 mod laws;
 mod metrics;

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use vaultref_contract::wire::MAX_REFERENCES;
 
+use super::body::Fields;
 use super::{Action, Refusal, Vm};
 use crate::Host;
 use crate::compile::{Kind, Resolver, Rule, Target};
 use crate::redact::{self, Needles};
-use crate::request::{self, Field};
+use crate::request;
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
 use crate::table::{Age, EntryId};
@@ -19,6 +20,8 @@ pub(super) struct Needs {
     pub(super) poller: u32,
     pub(super) rule: Rc<Rule>,
     pub(super) entries: Vec<EntryId>,
+    /// Whether the request's body is written as well.
+    pub(super) takes_body: bool,
 }
 
 impl<H: Host> Vm<H> {
@@ -47,6 +50,8 @@ impl<H: Host> Vm<H> {
             plan,
             calls: Vec::new(),
             deadline: self.deadline(&resolver),
+            takes_body: needs.takes_body,
+            held: None,
         };
         let waits = match &resolver.target {
             Target::HostFunction => self.ask_host_for(&waiting),
@@ -264,8 +269,11 @@ impl<H: Host> Vm<H> {
 
     /// Ends the wait of the request that is current.
     fn settle(&mut self, waiting: &Waiting) {
-        match self.finish(waiting) {
-            Ok(()) => {
+        let finished = self.finish(waiting);
+        match finished.and_then(|()| self.release_body(waiting.context, waiting.held)) {
+            // It goes on by itself with the rest of its body.
+            Ok(false) => {}
+            Ok(true) => {
                 // A request that cannot be woken would be held until its client gives up.
                 if self.host.resume_request().is_err() {
                     self.refuse(&Refusal::Unable);
@@ -283,28 +291,21 @@ impl<H: Host> Vm<H> {
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
-        let (written, needles) =
-            if let Some((slot, State::Serve(fields))) = slot.map(|slot| (slot, &slot.state)) {
-                let needles = Rc::clone(&slot.needles);
-                (
-                    request::complete(&self.host, self.kind, rule, &waiting.plan, fields),
-                    needles,
-                )
-            } else {
+        let (fields, needles) = match slot.map(|slot| (slot, &slot.state)) {
+            Some((slot, State::Serve(fields))) => (Rc::clone(fields), Rc::clone(&slot.needles)),
+            _ => {
                 let fields = self.last_word(waiting.poller, rule, &waiting.entries)?;
-                (
-                    request::complete(&self.host, self.kind, rule, &waiting.plan, &fields),
-                    self.needles_of(waiting.poller, rule, &waiting.entries),
-                )
-            };
+                let needles = self.needles_of(waiting.poller, rule, &waiting.entries);
+                (fields, needles)
+            }
+        };
+        let written = request::complete(&self.host, self.kind, rule, &waiting.plan, &fields);
         written.map_err(|error| {
             self.log_write_error(rule, error);
             Refusal::Unable
         })?;
-        match rule.is_remembered {
-            true => self.note_served(waiting.context, rule, needles),
-            false => Ok(()),
-        }
+        let fields = waiting.takes_body.then_some(fields);
+        self.note(waiting.context, rule, needles, fields)
     }
 
     fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {
@@ -320,10 +321,11 @@ impl<H: Host> Vm<H> {
             Err(refusal) => return self.refuse(&refusal),
         };
         match request::apply(&self.host, self.kind, &needs.rule, &fields) {
-            Ok(()) if !needs.rule.is_remembered => Action::Continue,
             Ok(()) => {
                 let needles = self.needles_of(needs.poller, &needs.rule, &needs.entries);
-                self.remember(context, &needs.rule, needles)
+                let fields = needs.takes_body.then_some(fields);
+                let noted = self.note(context, &needs.rule, needles, fields);
+                self.continue_if(noted)
             }
             Err(error) => self.cannot_write(&needs.rule, error),
         }
@@ -335,7 +337,7 @@ impl<H: Host> Vm<H> {
         poller: u32,
         rule: &Rc<Rule>,
         entries: &[EntryId],
-    ) -> Result<Vec<Field>, Refusal> {
+    ) -> Result<Fields, Refusal> {
         let poller = self.pollers.iter().find(|known| known.id == poller);
         let table = poller.map(|poller| &poller.table).ok_or(Refusal::Unable)?;
         let decision = slot::decide(rule, entries, table, true);

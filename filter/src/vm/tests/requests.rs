@@ -63,7 +63,7 @@ fn on_nginx_the_answer_comes_with_the_root_s_context() {
 fn a_stream_whose_root_is_unknown_is_refused() {
     let mut gateway = Gateway::envoy().warm(&bearer());
     gateway.host.current.set(999);
-    assert_eq!(gateway.vm.on_request_headers(999), Action::Pause);
+    assert_eq!(gateway.vm.on_request_headers(999, true), Action::Pause);
     assert_eq!(gateway.status(), Some(503));
     let (_, action) = gateway.request_of(55, &[]);
     assert_eq!((action, gateway.status()), (Action::Pause, Some(503)));
@@ -166,9 +166,12 @@ fn a_request_of_a_client_that_has_gone_is_dropped() {
     let mut gateway = Gateway::envoy();
     assert!(gateway.configure(&bearer()));
     let (context, _) = gateway.request(&[]);
-    assert!(gateway.vm.is_waiting(context));
+    assert_eq!(gateway.vm.on_request_body(context, 1, false), Action::Pause);
     gateway.vm.on_delete(context);
-    assert!(!gateway.vm.is_waiting(context));
+    assert_eq!(
+        gateway.vm.on_request_body(context, 1, false),
+        Action::Continue
+    );
     gateway.calls();
     gateway.answer_all(known);
     assert_eq!(gateway.calls(), [""; 0]);

@@ -1,0 +1,247 @@
+//! The fields of a body that a rule writes.
+//!
+//! What a field is called says what kind of body a rule is for: a name with a slash before it is a JSON
+//! pointer, any other the name of a field of a form. A rule is for one of them; a request with the
+//! other is refused, as is one whose body is neither.
+
+use super::{OnError, QueryVerb, QueryWrite};
+use crate::body::media::Media;
+use crate::body::pointer;
+use crate::config::{BodyConfig, ConfigError};
+use crate::render::Value;
+
+const DEFAULT_MAX_BYTES: usize = 1 << 20;
+
+/// A body is in memory three times while it is written.
+const LARGEST_MAX_BYTES: usize = 16 << 20;
+
+/// How many names a pointer may have.
+const MAX_NAMES: usize = 32;
+
+/// What a rule does with a body.
+#[derive(Debug)]
+pub(crate) struct BodyRule {
+    pub(crate) writes: BodyWrites,
+    pub(crate) max_bytes: usize,
+    /// What is larger goes on as it is.
+    pub(crate) passes_excess: bool,
+    /// Whether a request that has no body lacks what it must not lack.
+    pub(crate) needs_body: bool,
+    /// Where the first of the writes stands in the configuration.
+    pub(crate) place: String,
+}
+
+/// The fields that are written.
+#[derive(Debug)]
+pub(crate) enum BodyWrites {
+    Form(Vec<QueryWrite>),
+    Json(Vec<JsonWrite>),
+}
+
+/// One field of JSON and what is done with it.
+#[derive(Debug)]
+pub(crate) struct JsonWrite {
+    /// The names of its pointer.
+    pub(crate) path: Vec<String>,
+    pub(crate) verb: JsonVerb,
+}
+
+/// What is done with a field; the index is that of the rule's value.
+#[derive(Debug)]
+pub(crate) enum JsonVerb {
+    Add(usize),
+    Append(usize),
+    Remove,
+    Rename(String),
+    Replace(usize),
+    Set(usize),
+}
+
+impl BodyWrites {
+    pub(crate) fn media(&self) -> Media {
+        match self {
+            Self::Form(_) => Media::Form,
+            Self::Json(_) => Media::Json,
+        }
+    }
+
+    /// The values that are to be there whatever the client sent.
+    fn must_be(&self) -> Vec<usize> {
+        match self {
+            Self::Form(writes) => {
+                let verbs = writes.iter().map(|write| &write.verb);
+                let values = verbs.filter_map(|verb| match verb {
+                    QueryVerb::Add(index) | QueryVerb::Append(index) | QueryVerb::Set(index) => {
+                        Some(*index)
+                    }
+                    QueryVerb::Remove | QueryVerb::Rename { .. } | QueryVerb::Replace(_) => None,
+                });
+                values.collect()
+            }
+            Self::Json(writes) => {
+                let verbs = writes.iter().map(|write| &write.verb);
+                let values = verbs.filter_map(|verb| match verb {
+                    JsonVerb::Add(index) | JsonVerb::Append(index) | JsonVerb::Set(index) => {
+                        Some(*index)
+                    }
+                    JsonVerb::Remove | JsonVerb::Rename(_) | JsonVerb::Replace(_) => None,
+                });
+                values.collect()
+            }
+        }
+    }
+
+    /// Whether a body may go on as it is without having what a rule keeps away from the upstream, and
+    /// without lacking a secret.
+    fn may_be_left_out(&self, values: &[Value]) -> bool {
+        let is_plain = |index: &usize| {
+            values
+                .get(*index)
+                .is_some_and(|value| !value.has_references())
+        };
+        match self {
+            Self::Form(writes) => writes.iter().all(|write| match &write.verb {
+                QueryVerb::Add(index) | QueryVerb::Append(index) => is_plain(index),
+                QueryVerb::Rename { .. } => true,
+                QueryVerb::Remove | QueryVerb::Replace(_) | QueryVerb::Set(_) => false,
+            }),
+            Self::Json(writes) => writes.iter().all(|write| match &write.verb {
+                JsonVerb::Add(index) | JsonVerb::Append(index) => is_plain(index),
+                JsonVerb::Rename(_) => true,
+                JsonVerb::Remove | JsonVerb::Replace(_) | JsonVerb::Set(_) => false,
+            }),
+        }
+    }
+}
+
+/// The writes of one rule while they are put together.
+#[derive(Debug, Default)]
+pub(super) struct BodyDraft {
+    writes: Option<(BodyWrites, String)>,
+    /// Which pointers are written, and where that stands.
+    claimed: Vec<(Vec<String>, String)>,
+}
+
+impl BodyDraft {
+    pub(super) fn is_json(name: &str) -> bool {
+        name.starts_with('/')
+    }
+
+    /// The names of a pointer, if no other write of the rule leads to or through its field.
+    pub(super) fn claim(&mut self, place: &str, name: &str) -> Result<Vec<String>, ConfigError> {
+        let path = pointer::parse(name).ok_or_else(|| {
+            let message = "is no JSON pointer: a '~' is followed by 0 or 1";
+            ConfigError::new(place, message)
+        })?;
+        if path.len() > MAX_NAMES {
+            let message = format!("a JSON pointer may have {MAX_NAMES} names at most");
+            return Err(ConfigError::new(place, message));
+        }
+        let mut claimed = self.claimed.iter();
+        let other = claimed.find(|(other, _)| other.starts_with(&path) || path.starts_with(other));
+        if let Some((_, other)) = other {
+            let message = format!(
+                "the body's field '{name}', or one around or in it, is written at {other} as well"
+            );
+            return Err(ConfigError::new(place, message));
+        }
+        self.claimed.push((path.clone(), place.to_owned()));
+        Ok(path)
+    }
+
+    pub(super) fn push_json(
+        &mut self,
+        place: &str,
+        path: Vec<String>,
+        verb: JsonVerb,
+    ) -> Result<(), ConfigError> {
+        let (writes, _) = self
+            .writes
+            .get_or_insert_with(|| (BodyWrites::Json(Vec::new()), place.to_owned()));
+        match writes {
+            BodyWrites::Json(writes) => writes.push(JsonWrite { path, verb }),
+            BodyWrites::Form(_) => return Err(mixed(place)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_form(&mut self, place: &str, write: QueryWrite) -> Result<(), ConfigError> {
+        let (writes, _) = self
+            .writes
+            .get_or_insert_with(|| (BodyWrites::Form(Vec::new()), place.to_owned()));
+        match writes {
+            BodyWrites::Form(writes) => writes.push(write),
+            BodyWrites::Json(_) => return Err(mixed(place)),
+        }
+        Ok(())
+    }
+
+    /// What the rule at `rule` does with a body, if it does anything.
+    pub(super) fn finish(
+        self,
+        rule: &str,
+        config: &BodyConfig,
+        on_error: &OnError,
+        values: &[Value],
+    ) -> Result<Option<Box<BodyRule>>, ConfigError> {
+        let at = |name: &str| format!("{rule}/body{name}");
+        let Some((writes, place)) = self.writes else {
+            if config.max_bytes.is_some() || config.on_excess.is_some() {
+                let message = "no field of the body is written by this rule";
+                return Err(ConfigError::new(at(""), message));
+            }
+            return Ok(None);
+        };
+        let max_bytes = match config.max_bytes {
+            None => DEFAULT_MAX_BYTES,
+            Some(given) => usize::try_from(given)
+                .ok()
+                .filter(|given| (1..=LARGEST_MAX_BYTES).contains(given))
+                .ok_or_else(|| {
+                    ConfigError::new(at("/max_bytes"), "must be from 1 to 16777216 bytes")
+                })?,
+        };
+        let passes_excess = match config.on_excess.as_deref() {
+            None | Some("refuse") => false,
+            Some("pass") => true,
+            Some(_) => {
+                let message = "must be 'refuse' or 'pass'";
+                return Err(ConfigError::new(at("/on_excess"), message));
+            }
+        };
+        if passes_excess && !writes.may_be_left_out(values) {
+            let message = "'pass' is possible only where the body's fields are renamed, or literals \
+                           are added or appended: a request would go on without its secret, or with \
+                           what the client put in its place";
+            return Err(ConfigError::new(at("/on_excess"), message));
+        }
+        let has_references = |index: usize| values.get(index).is_some_and(Value::has_references);
+        let needs_body =
+            *on_error != OnError::WithoutField && writes.must_be().into_iter().any(has_references);
+        Ok(Some(Box::new(BodyRule {
+            writes,
+            max_bytes,
+            passes_excess,
+            needs_body,
+            place,
+        })))
+    }
+}
+
+fn mixed(place: &str) -> ConfigError {
+    let message = "JSON pointers (which begin with '/') and fields of forms cannot stand in one rule: \
+                   it is for one kind of body";
+    ConfigError::new(place, message)
+}
+
+/// The name that a member gets, if both pointers lead to members of the same object.
+pub(super) fn new_name(place: &str, from: &[String], to: &[String]) -> Result<String, ConfigError> {
+    match (from.split_last(), to.split_last()) {
+        (Some((_, object)), Some((name, same))) if object == same => Ok(name.clone()),
+        _ => {
+            let message = "a member can only get another name, not another place: both pointers \
+                           differ in the last name alone";
+            Err(ConfigError::new(place, message))
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Requests whose body is written: from their headers, which say what it is, to its last byte.
+//!
+//! All values are in memory before the body comes, since nothing can be asked for then (nginx), and
+//! those that the headers have got are the ones that the body gets. A body is held until all of it is
+//! there, and is bounded. What is refused after the headers is refused in time: neither gateway has
+//! sent anything of the body, though Envoy has sent the headers.
+//!
+//! A request is remembered here until it ends. What comes for it after it was refused never goes on.
+
+use std::rc::Rc;
+
+use super::{Action, Refusal, Vm};
+use crate::body::media::media;
+use crate::body::{self, BodyError};
+use crate::compile::{BodyRule, Kind, OnError, Rule};
+use crate::request::Field;
+use crate::{HeaderPair, Host, Level, Status};
+
+/// The most requests that may be remembered at one time in a VM. One more is refused: it could not be
+/// told from one whose body is nobody's matter.
+const MAX_BODIES: usize = 4096;
+
+/// The fields that a rule writes, while a request has them.
+pub(super) type Fields = Rc<Vec<Field>>;
+
+/// A request whose body is written.
+pub(super) struct Incoming {
+    context: u32,
+    rule: Rc<Rule>,
+    stage: Stage,
+    /// How many bytes were there last.
+    size: usize,
+}
+
+enum Stage {
+    /// These are still to be written.
+    Expected(Fields),
+    /// It was answered.
+    Refused,
+    Written,
+}
+
+/// What has come of the body of a request that waits, with its headers, for its secrets. (Envoy does
+/// that where `allow_on_headers_stop_iteration` is set.)
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    size: usize,
+    is_whole: bool,
+}
+
+impl<H: Host> Vm<H> {
+    /// Whether a request, of which the headers are there, has a body to be written.
+    pub(super) fn takes_body(&self, rule: &Rule, is_end: bool) -> Result<bool, BodyError> {
+        let Some(body) = &rule.body else {
+            return Ok(false);
+        };
+        if is_end {
+            return without_body(body);
+        }
+        let headers = self.request_headers()?;
+        let length = content_length(&headers);
+        if self.kind == Kind::Nginx {
+            let is_chunked = values(&headers, b"transfer-encoding").next().is_some();
+            match (length, is_chunked) {
+                (Some(0), _) => return without_body(body),
+                // HTTP/2 needs to say nothing of a body that comes. If one does it is looked at then.
+                (None, false) => return without_body(body).map(|_| true),
+                _ => {}
+            }
+        }
+        check_headers(body, &headers)?;
+        if length.is_some_and(|length| length > body.max_bytes) {
+            return excess(body, BodyError::TooLarge).map(|()| false);
+        }
+        Ok(true)
+    }
+
+    /// Remembers a request, whose headers are about to go on, for its body.
+    pub(super) fn expect_body(
+        &mut self,
+        context: u32,
+        rule: &Rc<Rule>,
+        fields: Fields,
+    ) -> Result<(), Refusal> {
+        if self.bodies.len() >= MAX_BODIES {
+            return Err(Refusal::Unable);
+        }
+        // Its length will be another one, and Envoy sends the headers before that is known. (nginx
+        // counts for itself.)
+        if self.kind == Kind::Envoy {
+            self.host.remove_request_header("content-length")?;
+        }
+        self.forget_body(context);
+        self.bodies.push(Incoming {
+            context,
+            rule: Rc::clone(rule),
+            stage: Stage::Expected(fields),
+            size: 0,
+        });
+        Ok(())
+    }
+
+    pub(super) fn forget_body(&mut self, context: u32) {
+        self.bodies.retain(|incoming| incoming.context != context);
+    }
+
+    /// A part of a request's body is there, `size` bytes with what was held of it before.
+    pub fn on_request_body(&mut self, context: u32, size: usize, end_of_stream: bool) -> Action {
+        let mut bodies = self.bodies.iter();
+        if let Some(at) = bodies.position(|incoming| incoming.context == context) {
+            return self.body_arrives(at, size, end_of_stream);
+        }
+        let mut waiting = self.waiting.iter();
+        match waiting.position(|waiting| waiting.context == context) {
+            Some(at) => self.body_of_waiting(at, size, end_of_stream),
+            None => Action::Continue,
+        }
+    }
+
+    /// A request's trailers are there, and so is all of its body.
+    pub fn on_request_trailers(&mut self, context: u32) -> Action {
+        let held = self.bodies.iter().find(|known| known.context == context);
+        let held = held.map(|incoming| incoming.size);
+        let waiting = self.waiting.iter().find(|known| known.context == context);
+        let waiting = waiting.map(|waiting| waiting.held.map_or(0, |held| held.size));
+        match held.or(waiting) {
+            Some(size) => self.on_request_body(context, size, true),
+            None => Action::Continue,
+        }
+    }
+
+    fn body_arrives(&mut self, at: usize, size: usize, is_end: bool) -> Action {
+        let Some(incoming) = self.bodies.get_mut(at) else {
+            return self.refuse(&Refusal::Unable);
+        };
+        incoming.size = size;
+        let fields = match &incoming.stage {
+            Stage::Expected(fields) => Rc::clone(fields),
+            // A second answer would trap in nginx.
+            Stage::Refused => return Action::Pause,
+            // What comes after the whole of a body is none that was looked at.
+            Stage::Written => return self.refuse(&Refusal::Unable),
+        };
+        let rule = Rc::clone(&incoming.rule);
+        let Some(body) = &rule.body else {
+            return Action::Continue;
+        };
+        // nginx hands over all of it at once.
+        let is_whole = is_end || self.kind == Kind::Nginx;
+        let written = if size > body.max_bytes {
+            excess(body, BodyError::TooLarge)
+        } else if is_whole {
+            self.write_body(body, &fields, size)
+        } else {
+            return Action::Pause;
+        };
+        let stage = match written {
+            // More of it will come, and goes on like this.
+            Ok(()) if !is_whole => {
+                self.bodies.swap_remove(at);
+                return Action::Continue;
+            }
+            Ok(()) => Stage::Written,
+            Err(_) => Stage::Refused,
+        };
+        if let Some(incoming) = self.bodies.get_mut(at) {
+            incoming.stage = stage;
+        }
+        match written {
+            Ok(()) => Action::Continue,
+            Err(error) => self.refuse_body(&rule, error),
+        }
+    }
+
+    /// A body comes although the request waits.
+    fn body_of_waiting(&mut self, at: usize, size: usize, is_whole: bool) -> Action {
+        let Some(waiting) = self.waiting.get_mut(at) else {
+            return self.refuse(&Refusal::Unable);
+        };
+        waiting.held = Some(Held { size, is_whole });
+        if !waiting.takes_body {
+            // nginx has let it go on without an answer: guarded, and its body is nobody's matter.
+            return match self.kind {
+                Kind::Envoy => Action::Pause,
+                Kind::Nginx => Action::Continue,
+            };
+        }
+        let rule = Rc::clone(&waiting.rule);
+        let refusal = match &rule.body {
+            _ if self.kind == Kind::Nginx => Refusal::Unable,
+            Some(body) if size > body.max_bytes && !body.passes_excess => {
+                self.log_body_error(&rule, BodyError::TooLarge);
+                Refusal::Size
+            }
+            _ => return Action::Pause,
+        };
+        let waiting = self.waiting.swap_remove(at);
+        self.forget_body(waiting.context);
+        self.bodies.push(Incoming {
+            context: waiting.context,
+            rule,
+            stage: Stage::Refused,
+            size,
+        });
+        self.refuse(&refusal)
+    }
+
+    /// Sees to the body of a request that has waited and is about to go on; says whether it may go on
+    /// now, which is not so while its body is not whole.
+    pub(super) fn release_body(
+        &mut self,
+        context: u32,
+        held: Option<Held>,
+    ) -> Result<bool, Refusal> {
+        let mut bodies = self.bodies.iter();
+        let at = bodies.position(|incoming| incoming.context == context);
+        let (Some(at), Some(held)) = (at, held) else {
+            return Ok(true);
+        };
+        let Some(incoming) = self.bodies.get_mut(at) else {
+            return Err(Refusal::Unable);
+        };
+        incoming.size = held.size;
+        if !held.is_whole {
+            return Ok(false);
+        }
+        let rule = Rc::clone(&incoming.rule);
+        let (Some(body), Stage::Expected(fields)) = (&rule.body, &incoming.stage) else {
+            return Err(Refusal::Unable);
+        };
+        let fields = Rc::clone(fields);
+        let written = if held.size > body.max_bytes {
+            excess(body, BodyError::TooLarge)
+        } else {
+            self.write_body(body, &fields, held.size)
+        };
+        if let Some(incoming) = self.bodies.get_mut(at) {
+            incoming.stage = match written {
+                Ok(()) => Stage::Written,
+                Err(_) => Stage::Refused,
+            };
+        }
+        written.map(|()| true).map_err(|error| {
+            self.log_body_error(&rule, error);
+            refusal(&rule, error)
+        })
+    }
+
+    /// Writes the fields into a body that is whole.
+    fn write_body(&self, body: &BodyRule, fields: &[Field], size: usize) -> Result<(), BodyError> {
+        if size == 0 {
+            return without_body(body).map(drop);
+        }
+        if self.kind == Kind::Nginx {
+            let headers = self.request_headers()?;
+            check_headers(body, &headers)?;
+            if content_length(&headers).is_some_and(|length| length != size) {
+                return Err(BodyError::Unreadable);
+            }
+        }
+        let bytes = match self.host.request_body(size) {
+            Ok(bytes) => bytes,
+            Err(Status::NotFound) if self.kind == Kind::Nginx => {
+                return excess(body, BodyError::Spooled);
+            }
+            Err(_) => return Err(BodyError::Unreadable),
+        };
+        if bytes.len() != size {
+            return Err(BodyError::Unreadable);
+        }
+        let written = body::write(&bytes, &body.writes, fields)?;
+        if written.expose() == bytes {
+            return Ok(());
+        }
+        let set = self.host.set_request_body(size, written.expose());
+        set.map_err(|_| BodyError::Unreadable)
+    }
+
+    /// Answers a request whose body cannot be written.
+    pub(super) fn refuse_body(&mut self, rule: &Rc<Rule>, error: BodyError) -> Action {
+        self.log_body_error(rule, error);
+        self.refuse(&refusal(rule, error))
+    }
+
+    fn log_body_error(&mut self, rule: &Rc<Rule>, error: BodyError) {
+        let slot = self.slot_of(rule);
+        if slot.is_some_and(|slot| slot.is_new_body_error(error)) {
+            let message = format!(
+                "rule {}: a request is refused: {} (said once)",
+                rule.name(),
+                error.text()
+            );
+            self.host.log(Level::Warn, &message);
+        }
+    }
+
+    fn request_headers(&self) -> Result<Vec<HeaderPair>, BodyError> {
+        let headers = self.host.request_headers();
+        headers.map_err(|_| BodyError::Unreadable)
+    }
+}
+
+/// What becomes of a request without a body: nothing of the client's stands in it, but a secret may
+/// be missing.
+fn without_body(body: &BodyRule) -> Result<bool, BodyError> {
+    if body.needs_body {
+        Err(BodyError::Absent)
+    } else {
+        Ok(false)
+    }
+}
+
+/// What becomes of a body that cannot be held.
+fn excess(body: &BodyRule, error: BodyError) -> Result<(), BodyError> {
+    if body.passes_excess {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+fn refusal(rule: &Rule, error: BodyError) -> Refusal {
+    match (error, &rule.on_error) {
+        (BodyError::Spooled | BodyError::TooLarge, _) => Refusal::Size,
+        (_, OnError::Answer(answer)) => Refusal::Body(Some(Rc::clone(answer))),
+        _ => Refusal::Body(None),
+    }
+}
+
+/// Whether the headers say that the body is of the rule's kind, as it is.
+fn check_headers(body: &BodyRule, headers: &[HeaderPair]) -> Result<(), BodyError> {
+    let mut types = values(headers, b"content-type");
+    let media = match (types.next(), types.next()) {
+        (Some(one), None) => media(one),
+        _ => None,
+    };
+    if media != Some(body.writes.media()) {
+        return Err(BodyError::Type);
+    }
+    let mut encodings = values(headers, b"content-encoding");
+    if encodings.all(|encoding| encoding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        Ok(())
+    } else {
+        Err(BodyError::Encoded)
+    }
+}
+
+fn content_length(headers: &[HeaderPair]) -> Option<usize> {
+    let text = values(headers, b"content-length").next()?;
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+fn values<'a>(headers: &'a [HeaderPair], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let same = headers
+        .iter()
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+    same.map(|(_, value)| value.as_slice())
+}
