@@ -34,6 +34,8 @@ pub(crate) enum BodyError {
     TooDeep,
     /// It has more bytes than the rule takes.
     TooLarge,
+    /// It ends with trailers, and Envoy does not always send on what is written then.
+    Trailers,
     /// It is not of the kind that the rule is for, or its content type does not say clearly what it is.
     Type,
     /// The gateway does not hand it over.
@@ -54,6 +56,9 @@ impl BodyError {
             }
             Self::TooDeep => "the body is nested too deep",
             Self::TooLarge => "the body is larger than 'max_bytes'",
+            Self::Trailers => {
+                "the body ends with trailers, with which Envoy may lose what is written"
+            }
             Self::Type => "the content type is not that of the body's fields in the rule",
             Self::Unreadable => "the gateway does not hand the body over",
         }

@@ -11,6 +11,7 @@ pub(crate) enum Media {
 
 /// The kind of body; none for any other kind, another charset than UTF-8, and what could be read in
 /// more than one way.
+#[inline(never)]
 pub(crate) fn media(content_type: &[u8]) -> Option<Media> {
     // A comma stands where somebody has put two headers together.
     if content_type.contains(&b',') {

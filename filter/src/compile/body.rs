@@ -4,11 +4,11 @@
 //! pointer, any other the name of a field of a form. A rule is for one of them; a request with the
 //! other is refused, as is one whose body is neither.
 
-use super::{OnError, QueryVerb, QueryWrite};
+use super::fields::Verb;
+use super::{OnError, QueryWrite};
 use crate::body::media::Media;
 use crate::body::pointer;
 use crate::config::{BodyConfig, ConfigError};
-use crate::render::Value;
 
 const DEFAULT_MAX_BYTES: usize = 1 << 20;
 
@@ -64,54 +64,6 @@ impl BodyWrites {
             Self::Json(_) => Media::Json,
         }
     }
-
-    /// The values that are to be there whatever the client sent.
-    fn must_be(&self) -> Vec<usize> {
-        match self {
-            Self::Form(writes) => {
-                let verbs = writes.iter().map(|write| &write.verb);
-                let values = verbs.filter_map(|verb| match verb {
-                    QueryVerb::Add(index) | QueryVerb::Append(index) | QueryVerb::Set(index) => {
-                        Some(*index)
-                    }
-                    QueryVerb::Remove | QueryVerb::Rename { .. } | QueryVerb::Replace(_) => None,
-                });
-                values.collect()
-            }
-            Self::Json(writes) => {
-                let verbs = writes.iter().map(|write| &write.verb);
-                let values = verbs.filter_map(|verb| match verb {
-                    JsonVerb::Add(index) | JsonVerb::Append(index) | JsonVerb::Set(index) => {
-                        Some(*index)
-                    }
-                    JsonVerb::Remove | JsonVerb::Rename(_) | JsonVerb::Replace(_) => None,
-                });
-                values.collect()
-            }
-        }
-    }
-
-    /// Whether a body may go on as it is without having what a rule keeps away from the upstream, and
-    /// without lacking a secret.
-    fn may_be_left_out(&self, values: &[Value]) -> bool {
-        let is_plain = |index: &usize| {
-            values
-                .get(*index)
-                .is_some_and(|value| !value.has_references())
-        };
-        match self {
-            Self::Form(writes) => writes.iter().all(|write| match &write.verb {
-                QueryVerb::Add(index) | QueryVerb::Append(index) => is_plain(index),
-                QueryVerb::Rename { .. } => true,
-                QueryVerb::Remove | QueryVerb::Replace(_) | QueryVerb::Set(_) => false,
-            }),
-            Self::Json(writes) => writes.iter().all(|write| match &write.verb {
-                JsonVerb::Add(index) | JsonVerb::Append(index) => is_plain(index),
-                JsonVerb::Rename(_) => true,
-                JsonVerb::Remove | JsonVerb::Replace(_) | JsonVerb::Set(_) => false,
-            }),
-        }
-    }
 }
 
 /// The writes of one rule while they are put together.
@@ -120,11 +72,22 @@ pub(super) struct BodyDraft {
     writes: Option<(BodyWrites, String)>,
     /// Which pointers are written, and where that stands.
     claimed: Vec<(Vec<String>, String)>,
+    /// A secret is to be there whatever the client sent.
+    needs_body: bool,
+    /// Without the writes a secret would be missing, or what the client sent would not be kept away.
+    must_not_pass: bool,
 }
 
 impl BodyDraft {
-    pub(super) fn is_json(name: &str) -> bool {
-        name.starts_with('/')
+    /// A value is written.
+    pub(super) fn note(&mut self, verb: Verb, is_secret: bool) {
+        self.needs_body |= is_secret && verb != Verb::Replace;
+        self.must_not_pass |= is_secret || matches!(verb, Verb::Replace | Verb::Set);
+    }
+
+    /// A field is taken away.
+    pub(super) fn note_removal(&mut self) {
+        self.must_not_pass = true;
     }
 
     /// The names of a pointer, if no other write of the rule leads to or through its field.
@@ -177,12 +140,12 @@ impl BodyDraft {
     }
 
     /// What the rule at `rule` does with a body, if it does anything.
+    #[inline(never)]
     pub(super) fn finish(
         self,
         rule: &str,
         config: &BodyConfig,
         on_error: &OnError,
-        values: &[Value],
     ) -> Result<Option<Box<BodyRule>>, ConfigError> {
         let at = |name: &str| format!("{rule}/body{name}");
         let Some((writes, place)) = self.writes else {
@@ -209,15 +172,13 @@ impl BodyDraft {
                 return Err(ConfigError::new(at("/on_excess"), message));
             }
         };
-        if passes_excess && !writes.may_be_left_out(values) {
+        if passes_excess && self.must_not_pass {
             let message = "'pass' is possible only where the body's fields are renamed, or literals \
                            are added or appended: a request would go on without its secret, or with \
                            what the client put in its place";
             return Err(ConfigError::new(at("/on_excess"), message));
         }
-        let has_references = |index: usize| values.get(index).is_some_and(Value::has_references);
-        let needs_body =
-            *on_error != OnError::WithoutField && writes.must_be().into_iter().any(has_references);
+        let needs_body = self.needs_body && *on_error != OnError::WithoutField;
         Ok(Some(Box::new(BodyRule {
             writes,
             max_bytes,
@@ -228,7 +189,7 @@ impl BodyDraft {
     }
 }
 
-fn mixed(place: &str) -> ConfigError {
+pub(super) fn mixed(place: &str) -> ConfigError {
     let message = "JSON pointers (which begin with '/') and fields of forms cannot stand in one rule: \
                    it is for one kind of body";
     ConfigError::new(place, message)

@@ -115,9 +115,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn finish(self, body: &BodyConfig) -> Result<Writes, ConfigError> {
-        let body = self
-            .body
-            .finish(self.place, body, self.on_error, &self.values)?;
+        let body = self.body.finish(self.place, body, self.on_error)?;
         Ok(Writes {
             headers: self.headers,
             query: self.query,
@@ -129,41 +127,52 @@ impl<'a> Draft<'a> {
     pub(super) fn request(&mut self, config: RequestConfig) -> Result<(), ConfigError> {
         self.remove(config.remove)?;
         self.rename(config.rename)?;
-        let verbs: [(&str, FieldsConfig, Verbs); 4] = [
-            ("replace", config.replace, Verbs::REPLACE),
-            ("add", config.add, Verbs::ADD),
-            ("append", config.append, Verbs::APPEND),
-            ("set", config.set, Verbs::SET),
+        let verbs = [
+            (Verb::Replace, config.replace),
+            (Verb::Add, config.add),
+            (Verb::Append, config.append),
+            (Verb::Set, config.set),
         ];
-        for (verb, fields, verbs) in verbs {
+        for (verb, fields) in verbs {
             for (name, text) in fields.headers {
-                let place = self.at(verb, "headers", &name);
+                let place = self.at(verb.name(), "headers", &name);
                 let name = self.claim_header(&place, &name)?;
                 let value = self.value(&place, &text, Encoding::Header)?;
-                let verb = (verbs.header)(value);
+                let verb = verb.of_header(value);
                 self.headers.push(HeaderWrite { name, verb });
             }
             for (name, text) in fields.querystring {
-                let place = self.at(verb, "querystring", &name);
+                let place = self.at(verb.name(), "querystring", &name);
                 self.claim_parameter(&place, &name)?;
                 let value = self.value(&place, &text, Encoding::Query)?;
-                self.push_query(name, (verbs.query)(value));
+                self.push_query(name, verb.of_query(value));
             }
             for (name, text) in fields.body {
-                let place = self.at(verb, "body", &name);
-                if BodyDraft::is_json(&name) {
-                    let path = self.body.claim(&place, &name)?;
-                    let value = self.value(&place, &text, Encoding::Json)?;
-                    self.body.push_json(&place, path, (verbs.json)(value))?;
-                } else {
-                    self.claim_form_field(&place, &name)?;
-                    let value = self.value(&place, &text, Encoding::Query)?;
-                    let write = QueryWrite::new(name, (verbs.query)(value));
-                    self.body.push_form(&place, write)?;
-                }
+                self.body_field(verb, name, &text)?;
             }
         }
         Ok(())
+    }
+
+    /// One field of a body that is written.
+    #[inline(never)] // nor is anything else of bodies: it runs once a configuration
+    fn body_field(&mut self, verb: Verb, name: String, text: &str) -> Result<(), ConfigError> {
+        let place = self.at(verb.name(), "body", &name);
+        let write = self.claim_body(&place, name)?;
+        let encoding = match write {
+            BodyName::Form(_) => Encoding::Query,
+            BodyName::Json(_) => Encoding::Json,
+        };
+        let value = self.value(&place, text, encoding)?;
+        let is_secret = self.values.get(value).is_some_and(Value::has_references);
+        self.body.note(verb, is_secret);
+        match write {
+            BodyName::Form(name) => {
+                let write = QueryWrite::new(name, verb.of_query(value));
+                self.body.push_form(&place, write)
+            }
+            BodyName::Json(path) => self.body.push_json(&place, path, verb.of_json(value)),
+        }
     }
 
     pub(super) fn basic_auth(&mut self, config: &BasicAuthConfig) -> Result<(), ConfigError> {
@@ -195,13 +204,13 @@ impl<'a> Draft<'a> {
         }
         for (index, name) in config.body.into_iter().enumerate() {
             let place = self.at("remove", "body", &index.to_string());
-            if BodyDraft::is_json(&name) {
-                let path = self.body.claim(&place, &name)?;
-                self.body.push_json(&place, path, JsonVerb::Remove)?;
-            } else {
-                self.claim_form_field(&place, &name)?;
-                let write = QueryWrite::new(name, QueryVerb::Remove);
-                self.body.push_form(&place, write)?;
+            self.body.note_removal();
+            match self.claim_body(&place, name)? {
+                BodyName::Form(name) => {
+                    let write = QueryWrite::new(name, QueryVerb::Remove);
+                    self.body.push_form(&place, write)?;
+                }
+                BodyName::Json(path) => self.body.push_json(&place, path, JsonVerb::Remove)?,
             }
         }
         Ok(())
@@ -225,17 +234,17 @@ impl<'a> Draft<'a> {
         }
         for (from, to) in config.body {
             let place = self.at("rename", "body", &from);
-            if BodyDraft::is_json(&from) || BodyDraft::is_json(&to) {
-                let path = self.body.claim(&place, &from)?;
-                let to = self.body.claim(&place, &to)?;
-                let to = body::new_name(&place, &path, &to)?;
-                self.body.push_json(&place, path, JsonVerb::Rename(to))?;
-            } else {
-                self.claim_form_field(&place, &from)?;
-                self.claim_form_field(&place, &to)?;
-                let to = crate::query::encode(to.as_bytes());
-                let write = QueryWrite::new(from, QueryVerb::Rename { to });
-                self.body.push_form(&place, write)?;
+            match (self.claim_body(&place, from)?, self.claim_body(&place, to)?) {
+                (BodyName::Form(from), BodyName::Form(to)) => {
+                    let to = crate::query::encode(to.as_bytes());
+                    let write = QueryWrite::new(from, QueryVerb::Rename { to });
+                    self.body.push_form(&place, write)?;
+                }
+                (BodyName::Json(path), BodyName::Json(to)) => {
+                    let to = body::new_name(&place, &path, &to)?;
+                    self.body.push_json(&place, path, JsonVerb::Rename(to))?;
+                }
+                _ => return Err(body::mixed(&place)),
             }
         }
         Ok(())
@@ -282,11 +291,17 @@ impl<'a> Draft<'a> {
         self.claim("query parameter", place, name)
     }
 
-    fn claim_form_field(&mut self, place: &str, name: &str) -> Result<(), ConfigError> {
+    /// A name that no other write of the rule has.
+    #[inline(never)]
+    fn claim_body(&mut self, place: &str, name: String) -> Result<BodyName, ConfigError> {
+        if name.starts_with('/') {
+            return self.body.claim(place, &name).map(BodyName::Json);
+        }
         if name.is_empty() {
             return Err(ConfigError::new(place, "the field of the body has no name"));
         }
-        self.claim("field of the body", place, name)
+        self.claim("field of the body", place, &name)?;
+        Ok(BodyName::Form(name))
     }
 
     fn claim(&mut self, kind: &'static str, place: &str, name: &str) -> Result<(), ConfigError> {
@@ -319,34 +334,58 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// One verb in each place of a request.
-struct Verbs {
-    header: fn(usize) -> HeaderVerb,
-    query: fn(usize) -> QueryVerb,
-    json: fn(usize) -> JsonVerb,
+/// The verbs that write a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Add,
+    Append,
+    Replace,
+    Set,
 }
 
-impl Verbs {
-    const ADD: Self = Self {
-        header: HeaderVerb::Add,
-        query: QueryVerb::Add,
-        json: JsonVerb::Add,
-    };
-    const APPEND: Self = Self {
-        header: HeaderVerb::Append,
-        query: QueryVerb::Append,
-        json: JsonVerb::Append,
-    };
-    const REPLACE: Self = Self {
-        header: HeaderVerb::Replace,
-        query: QueryVerb::Replace,
-        json: JsonVerb::Replace,
-    };
-    const SET: Self = Self {
-        header: HeaderVerb::Set,
-        query: QueryVerb::Set,
-        json: JsonVerb::Set,
-    };
+impl Verb {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Set => "set",
+        }
+    }
+
+    fn of_header(self, value: usize) -> HeaderVerb {
+        match self {
+            Self::Add => HeaderVerb::Add(value),
+            Self::Append => HeaderVerb::Append(value),
+            Self::Replace => HeaderVerb::Replace(value),
+            Self::Set => HeaderVerb::Set(value),
+        }
+    }
+
+    fn of_query(self, value: usize) -> QueryVerb {
+        match self {
+            Self::Add => QueryVerb::Add(value),
+            Self::Append => QueryVerb::Append(value),
+            Self::Replace => QueryVerb::Replace(value),
+            Self::Set => QueryVerb::Set(value),
+        }
+    }
+
+    fn of_json(self, value: usize) -> JsonVerb {
+        match self {
+            Self::Add => JsonVerb::Add(value),
+            Self::Append => JsonVerb::Append(value),
+            Self::Replace => JsonVerb::Replace(value),
+            Self::Set => JsonVerb::Set(value),
+        }
+    }
+}
+
+/// What a field of a body is called.
+enum BodyName {
+    Form(String),
+    /// The names of a JSON pointer.
+    Json(Vec<String>),
 }
 
 /// A header's name in lower case, if it is one.

@@ -363,7 +363,7 @@ fn fields_of_bodies_that_make_no_sense_are_refused_with_their_place() {
             r#"{"rename":{"body":{"/a":"b"}}}"#,
             "",
             "/request/rename/body/~1a: ",
-            "no JSON pointer",
+            "one kind of body",
         ),
         (
             r#"{"rename":{"body":{"/a/b":"/c/b"}}}"#,

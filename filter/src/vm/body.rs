@@ -28,8 +28,6 @@ pub(super) struct Incoming {
     context: u32,
     rule: Rc<Rule>,
     stage: Stage,
-    /// How many bytes were there last.
-    size: usize,
 }
 
 enum Stage {
@@ -95,7 +93,6 @@ impl<H: Host> Vm<H> {
             context,
             rule: Rc::clone(rule),
             stage: Stage::Expected(fields),
-            size: 0,
         });
         Ok(())
     }
@@ -117,15 +114,32 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// A request's trailers are there, and so is all of its body.
+    /// A request's trailers are there. Nothing of its body could be written now: Envoy loses what is,
+    /// if the headers have waited.
     pub fn on_request_trailers(&mut self, context: u32) -> Action {
-        let held = self.bodies.iter().find(|known| known.context == context);
-        let held = held.map(|incoming| incoming.size);
-        let waiting = self.waiting.iter().find(|known| known.context == context);
-        let waiting = waiting.map(|waiting| waiting.held.map_or(0, |held| held.size));
-        match held.or(waiting) {
-            Some(size) => self.on_request_body(context, size, true),
-            None => Action::Continue,
+        let mut bodies = self.bodies.iter_mut();
+        if let Some(incoming) = bodies.find(|known| known.context == context) {
+            return match incoming.stage {
+                Stage::Expected(_) => {
+                    incoming.stage = Stage::Refused;
+                    let rule = Rc::clone(&incoming.rule);
+                    self.refuse_body(&rule, BodyError::Trailers)
+                }
+                Stage::Refused => Action::Pause,
+                Stage::Written => self.refuse(&Refusal::Unable),
+            };
+        }
+        let mut waiting = self.waiting.iter();
+        let Some(at) = waiting.position(|known| known.context == context) else {
+            return Action::Continue;
+        };
+        match self.waiting.get(at) {
+            Some(waiting) if waiting.takes_body => {
+                let rule = Rc::clone(&waiting.rule);
+                self.give_up_waiting(at);
+                self.refuse_body(&rule, BodyError::Trailers)
+            }
+            _ => Action::Pause,
         }
     }
 
@@ -133,7 +147,6 @@ impl<H: Host> Vm<H> {
         let Some(incoming) = self.bodies.get_mut(at) else {
             return self.refuse(&Refusal::Unable);
         };
-        incoming.size = size;
         let fields = match &incoming.stage {
             Stage::Expected(fields) => Rc::clone(fields),
             // A second answer would trap in nginx.
@@ -186,23 +199,28 @@ impl<H: Host> Vm<H> {
             };
         }
         let rule = Rc::clone(&waiting.rule);
-        let refusal = match &rule.body {
-            _ if self.kind == Kind::Nginx => Refusal::Unable,
-            Some(body) if size > body.max_bytes && !body.passes_excess => {
-                self.log_body_error(&rule, BodyError::TooLarge);
-                Refusal::Size
+        match &rule.body {
+            _ if self.kind == Kind::Nginx => {
+                self.give_up_waiting(at);
+                self.refuse(&Refusal::Unable)
             }
-            _ => return Action::Pause,
-        };
+            Some(body) if size > body.max_bytes && !body.passes_excess => {
+                self.give_up_waiting(at);
+                self.refuse_body(&rule, BodyError::TooLarge)
+            }
+            _ => Action::Pause,
+        }
+    }
+
+    /// Forgets what a request waits for: it is answered, and nothing of it goes on.
+    fn give_up_waiting(&mut self, at: usize) {
         let waiting = self.waiting.swap_remove(at);
         self.forget_body(waiting.context);
         self.bodies.push(Incoming {
             context: waiting.context,
-            rule,
+            rule: waiting.rule,
             stage: Stage::Refused,
-            size,
         });
-        self.refuse(&refusal)
     }
 
     /// Sees to the body of a request that has waited and is about to go on; says whether it may go on
@@ -220,7 +238,6 @@ impl<H: Host> Vm<H> {
         let Some(incoming) = self.bodies.get_mut(at) else {
             return Err(Refusal::Unable);
         };
-        incoming.size = held.size;
         if !held.is_whole {
             return Ok(false);
         }
@@ -328,6 +345,7 @@ fn refusal(rule: &Rule, error: BodyError) -> Refusal {
 }
 
 /// Whether the headers say that the body is of the rule's kind, as it is.
+#[inline(never)]
 fn check_headers(body: &BodyRule, headers: &[HeaderPair]) -> Result<(), BodyError> {
     let mut types = values(headers, b"content-type");
     let media = match (types.next(), types.next()) {
@@ -345,6 +363,7 @@ fn check_headers(body: &BodyRule, headers: &[HeaderPair]) -> Result<(), BodyErro
     }
 }
 
+#[inline(never)]
 fn content_length(headers: &[HeaderPair]) -> Option<usize> {
     let text = values(headers, b"content-length").next()?;
     std::str::from_utf8(text).ok()?.trim().parse().ok()

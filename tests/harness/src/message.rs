@@ -26,6 +26,8 @@ pub struct Request {
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
+    /// Further pieces of the body, which arrive after it one by one (in Envoy; nginx reads all first).
+    pub pieces: Vec<Vec<u8>>,
     /// Trailers; empty for none (Envoy only).
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Properties of this request alone: the parts of the path, and the value.

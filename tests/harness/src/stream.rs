@@ -121,11 +121,10 @@ pub(crate) fn new_stream(state: &State, worker: usize, request: Request) -> Stre
         wire,
         client_path: request.path.clone(),
         trailers: request.trailers.into_iter().collect(),
-        body: if request.body.is_empty() {
-            Vec::new()
-        } else {
-            vec![request.body]
-        },
+        body: std::iter::once(request.body)
+            .chain(request.pieces)
+            .filter(|piece| !piece.is_empty())
+            .collect(),
         passed: Vec::new(),
         buffer: None,
         buffering: false,

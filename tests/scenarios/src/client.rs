@@ -19,6 +19,8 @@ pub struct Request {
     path: Vec<u8>,
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     body: Vec<u8>,
+    /// Where the body is cut into chunks; none if it goes out whole.
+    chunks: Option<Vec<usize>>,
 }
 
 impl Request {
@@ -30,6 +32,7 @@ impl Request {
             path: path.as_ref().to_vec(),
             headers: Vec::new(),
             body: Vec::new(),
+            chunks: None,
         }
     }
 
@@ -58,6 +61,32 @@ impl Request {
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self
+    }
+
+    /// Sends the body in these chunks, without saying how long it is.
+    #[must_use]
+    pub fn chunked(self, chunks: &[&[u8]]) -> Self {
+        let mut made = self
+            .header("transfer-encoding", "chunked")
+            .body(chunks.concat());
+        made.chunks = Some(chunks.iter().map(|chunk| chunk.len()).collect());
+        made
+    }
+
+    /// The body in the pieces in which it is sent.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<&[u8]> {
+        let Some(chunks) = &self.chunks else {
+            return vec![&self.body];
+        };
+        let mut rest = self.body.as_slice();
+        let mut pieces = Vec::new();
+        for length in chunks {
+            let (piece, after) = rest.split_at(*length);
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces
     }
 
     /// The method.
@@ -112,7 +141,16 @@ impl Request {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head();
-        bytes.extend_from_slice(&self.body);
+        if self.chunks.is_none() {
+            bytes.extend_from_slice(&self.body);
+            return bytes;
+        }
+        for piece in self.pieces().into_iter().filter(|piece| !piece.is_empty()) {
+            bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            bytes.extend_from_slice(piece);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
         bytes
     }
 

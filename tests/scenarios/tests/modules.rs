@@ -65,6 +65,7 @@ const CALLED_BLINDLY: &[&str] = &[
     "proxy_on_done",
     "proxy_on_log",
     "proxy_on_request_body",
+    "proxy_on_request_trailers",
     "proxy_on_response_body",
     "proxy_on_response_headers",
 ];
@@ -119,7 +120,8 @@ fn the_file_for_every_gateway_has_what_nginx_calls_blindly() -> Result<()> {
 fn the_files_stay_small() -> Result<()> {
     // Envoy compiles every function before it serves, for each worker's VM.
     // The regular expressions of `match.path_regex` take 63,000 bytes of it.
-    for (name, bound) in [(EVERY, 470_000), (ENVOY, 460_000)] {
+    // Fields of bodies take 45,000: JSON that is edited in its bytes, and more to compile.
+    for (name, bound) in [(EVERY, 530_000), (ENVOY, 515_000)] {
         let size = std::fs::metadata(paths::module(name)?)?.len();
         assert!(size < bound, "{name} has {size} bytes, more than {bound}");
     }

@@ -65,13 +65,36 @@ fn a_body_in_parts_is_held_until_its_end() {
 }
 
 #[test]
-fn trailers_are_the_end_of_a_body_too() {
+fn a_body_with_trailers_is_refused_once() {
     let mut gateway = Gateway::envoy().warm(&json_rule());
     let (context, _) = gateway.post(&[JSON], "{}");
     assert_eq!(gateway.arrive(context, 2, false), Action::Pause);
-    assert_eq!(gateway.vm.on_request_trailers(context), Action::Continue);
-    assert_eq!(gateway.body(), r#"{"auth":{"key":"k-<\">"}}"#);
+    // Envoy says so twice.
+    for _ in 0..2 {
+        assert_eq!(gateway.vm.on_request_trailers(context), Action::Pause);
+    }
+    assert_eq!(
+        (gateway.status(), gateway.body().as_str()),
+        (Some(503), "{}")
+    );
+    assert_eq!(
+        gateway.calls(),
+        ["set x=<h>", "remove content-length", "respond 503"]
+            .map(str::to_owned)
+            .as_slice()
+    );
     assert_eq!(gateway.vm.on_request_trailers(999), Action::Continue);
+
+    let mut gateway = Gateway::envoy();
+    assert!(gateway.configure(&json_rule()));
+    let (context, _) = gateway.post(&[JSON], "{}");
+    for _ in 0..2 {
+        assert_eq!(gateway.vm.on_request_trailers(context), Action::Pause);
+    }
+    assert_eq!(gateway.status(), Some(503));
+    gateway.calls();
+    gateway.answer_all(known);
+    assert_eq!(gateway.calls(), [""; 0]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub struct WasmFilter {
     configuration: Option<Value>,
     host_env_keys: Vec<String>,
     failure_policy: String,
+    stops_iteration: bool,
 }
 
 impl WasmFilter {
@@ -26,6 +27,7 @@ impl WasmFilter {
             configuration: None,
             host_env_keys: Vec::new(),
             failure_policy: "FAIL_RELOAD".to_owned(),
+            stops_iteration: false,
         }
     }
 
@@ -57,6 +59,13 @@ impl WasmFilter {
         self
     }
 
+    /// Gets the body of a request whose headers it holds.
+    #[must_use]
+    pub fn stopping_iteration(mut self) -> Self {
+        self.stops_iteration = true;
+        self
+    }
+
     /// Another policy than `FAIL_RELOAD`.
     #[must_use]
     pub fn failure_policy(mut self, policy: &str) -> Self {
@@ -81,6 +90,9 @@ impl From<WasmFilter> for Value {
             "failure_policy": filter.failure_policy,
             "vm_config": vm,
         });
+        if filter.stops_iteration {
+            plugin["allow_on_headers_stop_iteration"] = json!(true);
+        }
         if let Some(configuration) = filter.configuration {
             plugin["configuration"] = configuration;
         }

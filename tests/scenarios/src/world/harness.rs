@@ -258,10 +258,14 @@ impl From<&Request> for vaultref_harness::Request {
                 false => made.header(name.to_ascii_lowercase(), value.clone()),
             };
         }
-        if !request.body_bytes().is_empty() {
+        let has = |wanted: &str| {
+            let mut names = request.headers().iter();
+            names.any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+        };
+        if !request.body_bytes().is_empty() && !has("transfer-encoding") {
             made = made.header("content-length", request.body_bytes().len().to_string());
         }
-        made.body = request.body_bytes().to_vec();
+        made.pieces = request.pieces().into_iter().map(<[u8]>::to_vec).collect();
         made
     }
 }

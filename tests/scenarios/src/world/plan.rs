@@ -33,6 +33,7 @@ pub struct Plan {
     resolver: Option<Address>,
     shows_log: bool,
     tally: Vec<String>,
+    stops_iteration: bool,
     tokens: Option<Tokens>,
     workers: u32,
     adjust_listener: Option<fn(&mut Value)>,
@@ -69,6 +70,7 @@ impl Plan {
             tally: Vec::new(),
             limits: Vec::new(),
             gateway_env: Vec::new(),
+            stops_iteration: false,
             tokens: None,
             workers: 2,
             adjust_listener: None,
@@ -156,6 +158,14 @@ impl Plan {
         self
     }
 
+    /// In Envoy, real or not: a filter that holds a request's headers gets its body all the same
+    /// (`allow_on_headers_stop_iteration`).
+    #[must_use]
+    pub fn stopping_iteration(mut self) -> Self {
+        self.stops_iteration = true;
+        self
+    }
+
     /// The daemon listens on loopback TCP alone and knows a client by `of_daemon`, a token or a
     /// reference to one, who may read the vault `files`; the filter shows `of_filter`.
     ///
@@ -225,6 +235,9 @@ impl Plan {
                 }
                 if self.answer.is_some() {
                     harness = harness.respond_by_hand();
+                }
+                if self.stops_iteration {
+                    harness = harness.allow_on_headers_stop_iteration();
                 }
                 if self.holds_answers {
                     harness = harness.hold_answers();
@@ -324,6 +337,9 @@ impl Plan {
         let mut filter = WasmFilter::new(paths::module(self.kind.module())?)
             .json(&self.filter_configuration(daemon))
             .failure_policy("FAIL_RELOAD");
+        if self.stops_iteration {
+            filter = filter.stopping_iteration();
+        }
         let mut setup = Envoy::setup();
         for (name, value) in &self.gateway_env {
             setup = setup.env(name, value);

@@ -2,6 +2,7 @@
 //! harness as Envoy and as nginx, each with the real daemon beside it.
 
 mod bad_input;
+mod bodies;
 mod closed;
 mod faults;
 mod host_function;
