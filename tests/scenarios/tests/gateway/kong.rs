@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -95,6 +95,7 @@ fn a_resolver_that_trickles_is_waited_for_in_nginx_and_not_in_envoy() -> Result<
             .workers(1)
             .start()?;
         let stream = harness(&mut world)?.begin(&own());
+        server.has_been_asked()?;
         for piece in &pieces {
             pause(&mut world, stream)?;
             server.send(piece)?;
@@ -142,6 +143,7 @@ fn hear(world: &mut World, stream: StreamId) -> Result<()> {
 struct Trickle {
     address: SocketAddr,
     pieces: Sender<String>,
+    asked: Receiver<()>,
 }
 
 impl Trickle {
@@ -149,16 +151,27 @@ impl Trickle {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let (pieces, told) = mpsc::channel::<String>();
+        let (is_asked, asked) = mpsc::channel();
         thread::spawn(move || -> std::io::Result<()> {
             let (mut socket, _) = listener.accept()?;
             socket.set_nodelay(true)?;
             read_request(&mut socket)?;
+            let _ = is_asked.send(());
             for piece in told {
                 socket.write_all(piece.as_bytes())?;
             }
             Ok(())
         });
-        Ok(Self { address, pieces })
+        Ok(Self {
+            address,
+            pieces,
+            asked,
+        })
+    }
+
+    /// Waits for the request's own call: a poll that came first would be taken for it.
+    fn has_been_asked(&self) -> Result<()> {
+        Ok(self.asked.recv_timeout(wait::SOON)?)
     }
 
     fn send(&self, piece: &str) -> Result<()> {
