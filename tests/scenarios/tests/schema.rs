@@ -126,6 +126,35 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (true, with(json!({"rules": []}))),
         (
             true,
+            with(json!({"request": set, "response": {"redact_headers": true}})),
+        ),
+        (true, with(json!({"refresh_on_status": [401, 403]}))),
+        (
+            true,
+            rule(
+                json!({"match": {"host": ["*.a"], "path_regex": "/v[0-9]+/x", "querystring": {"k": "v"},
+            "properties": {"xds.route_name": "r"}}}),
+            ),
+        ),
+        (
+            true,
+            rule(json!({"match": {"path": "/v1"}, "refresh_on_status": [400, 599]})),
+        ),
+        (
+            true,
+            rule(
+                json!({"request": {"set": {"body": {"/a/b": "{vault://a/b}"}}, "remove": {"body": ["/c"]}},
+            "body": {"max_bytes": 16_777_216, "on_excess": "refuse"}}),
+            ),
+        ),
+        (
+            true,
+            with(
+                json!({"request": {"add": {"body": {"name": "v"}}}, "body": {"on_excess": "pass"}}),
+            ),
+        ),
+        (
+            true,
             rule(
                 json!({"match": {"host": ["a"], "methods": ["GET"], "path_prefix": "/v1", "headers": {"a": "b"},
                     "path": "/v1/x", "path_regex": "/v[0-9]/.*", "querystring": {"a": "b"},
@@ -260,6 +289,28 @@ fn valid_and_invalid_configurations_are_told_apart() {
             false,
             rule(json!({"on_error": {"without_field": true, "default": "x"}})),
         ),
+        (false, with(json!({"rules": [], "body": {}}))),
+        (
+            false,
+            with(json!({"request": {}, "response": {"redact": true}})),
+        ),
+        (
+            false,
+            with(json!({"request": {}, "response": {"redact_headers": "yes"}})),
+        ),
+        (false, rule(json!({"refresh_on_status": 401}))),
+        (false, rule(json!({"refresh_on_status": [399]}))),
+        (false, rule(json!({"match": {"path": "v1"}}))),
+        (false, rule(json!({"match": {"path_regex": ""}}))),
+        (false, rule(json!({"match": {"querystring": ["k"]}}))),
+        (false, rule(json!({"request": {"set": {"body": ["/a"]}}}))),
+        (
+            false,
+            rule(json!({"request": {"remove": {"body": {"/a": "x"}}}})),
+        ),
+        (false, rule(json!({"body": {"max_bytes": 0}}))),
+        (false, rule(json!({"body": {"max_bytes": 16_777_217}}))),
+        (false, rule(json!({"body": {"on_excess": "ignore"}}))),
     ];
     let schemas = Schemas::new();
     for (valid, configuration) in table {
