@@ -6,15 +6,17 @@
 
 use std::rc::Rc;
 
-use vaultref_contract::Secret;
+use vaultref_contract::{ReferenceText, Secret};
 
 use crate::Host;
 use crate::config::{Config, ConfigError, RuleConfig};
+use crate::dynamic::Dynamic;
 use crate::matching::{self, Matcher};
 use crate::render::Value;
 use crate::table::{Age, MILLISECOND};
 
 mod body;
+mod dynamic;
 mod fields;
 mod on_error;
 mod references;
@@ -85,6 +87,21 @@ pub(crate) struct Asked {
     pub(crate) text: Rc<str>,
     /// Its vault, the only part of it that is logged.
     pub(crate) vault: Rc<str>,
+    /// The vault and the resource, which all keys of an object have in common.
+    pub(crate) object: Rc<str>,
+}
+
+impl Asked {
+    pub(crate) fn new(written: &ReferenceText) -> Self {
+        let reference = written.reference();
+        Self {
+            text: written.as_str().into(),
+            vault: reference.vault().into(),
+            object: [reference.vault(), "/", reference.resource()]
+                .concat()
+                .into(),
+        }
+    }
 }
 
 /// Whom to ask, and how. Two that are equal share one poller.
@@ -154,6 +171,8 @@ pub(crate) struct Rule {
     pub(crate) is_remembered: bool,
     /// Which of [`Compiled::references`] this rule uses. Values name them by their index in here.
     pub(crate) references: Vec<usize>,
+    /// What it asks for with each request; boxed, since most rules do not.
+    pub(crate) dynamic: Option<Box<Dynamic>>,
 }
 
 impl Rule {
@@ -168,7 +187,7 @@ impl Rule {
 }
 
 /// What happens to a request whose secrets cannot be had.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
     /// It is answered with this.
     Answer(Rc<Answer>),
@@ -215,11 +234,13 @@ pub(crate) fn compile(
         || config.basic_auth.is_some()
         || config.on_error.is_some()
         || config.body.is_some()
-        || config.refresh_on_status.is_some();
+        || config.refresh_on_status.is_some()
+        || config.resolve.is_some();
     let rules = match (config.rules, single) {
         (Some(_), true) => {
-            let message = "'request', 'basic_auth', 'body', 'on_error' and 'refresh_on_status' are one \
-                           rule for everything; beside 'rules' they belong inside a rule";
+            let message = "'request', 'basic_auth', 'body', 'on_error', 'refresh_on_status' and \
+                           'resolve' are one rule for everything; beside 'rules' they belong inside \
+                           a rule";
             return Err(ConfigError::new("", message));
         }
         (Some(rules), false) => {
@@ -236,11 +257,13 @@ pub(crate) fn compile(
                 on_error: config.on_error.unwrap_or_default(),
                 refresh_on_status: config.refresh_on_status.unwrap_or_default(),
                 body: config.body.unwrap_or_default(),
+                resolve: config.resolve.unwrap_or_default(),
                 ..RuleConfig::default()
             },
         )],
         (None, false) => {
-            let message = "there is nothing to do: give 'rules', or 'request' or 'basic_auth'";
+            let message =
+                "there is nothing to do: give 'rules', or 'request', 'basic_auth' or 'resolve'";
             return Err(ConfigError::new("", message));
         }
     };
@@ -250,7 +273,7 @@ pub(crate) fn compile(
                        once has not been seen, and what is left of it would show the secret";
         return Err(ConfigError::new("/response/redact_headers", message));
     }
-    let mut references = References::default();
+    let mut references = References::new(kind);
     let mut rules = rules
         .into_iter()
         .map(|(place, rule)| compile_rule(place, rule, kind, &mut references))
@@ -288,13 +311,16 @@ pub(crate) fn compile_rule(
     let matcher = matching::compile(&place, config.matches, kind)?;
     let on_error = on_error::compile(&place, config.on_error)?;
     let refresh_on_status = statuses(&place, config.refresh_on_status)?;
-    references.of_rule.clear();
+    references.begin_rule();
     let mut draft = fields::Draft::new(&place, kind, &on_error, references);
     draft.request(config.request)?;
     if let Some(basic) = config.basic_auth {
         draft.basic_auth(&basic)?;
     }
-    let writes = draft.finish(&config.body)?;
+    let fields = draft.resolve(&config.resolve)?;
+    let mut writes = draft.finish(&config.body)?;
+    let (references, parametric) = references.finish_rule(&mut writes.values);
+    let dynamic = dynamic::compile(&place, &config.resolve, fields, parametric)?;
     Ok(Rule {
         place,
         matcher,
@@ -306,7 +332,8 @@ pub(crate) fn compile_rule(
         is_remembered: !refresh_on_status.is_empty(),
         refresh_on_status,
         is_redacted: false,
-        references: std::mem::take(&mut references.of_rule),
+        references,
+        dynamic,
     })
 }
 

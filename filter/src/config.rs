@@ -38,6 +38,8 @@ pub struct Config {
     /// Statuses with which an upstream refuses a secret: it is then read anew.
     #[cfg_attr(feature = "schema", schemars(inner(range(min = 400, max = 599))))]
     pub(crate) refresh_on_status: Option<Vec<u64>>,
+    /// References that come with a request.
+    pub(crate) resolve: Option<ResolveConfig>,
     /// What is done with responses.
     #[cfg_attr(feature = "schema", schemars(default))]
     pub(crate) response: ResponseConfig,
@@ -98,6 +100,8 @@ pub(crate) struct RuleConfig {
     pub(crate) refresh_on_status: Vec<u64>,
     /// Bodies whose fields are written.
     pub(crate) body: BodyConfig,
+    /// References that come with a request.
+    pub(crate) resolve: ResolveConfig,
 }
 
 /// Which requests a rule is for. Everything that is given must match.
@@ -228,6 +232,28 @@ pub(crate) struct BodyConfig {
     pub(crate) on_excess: Option<String>,
 }
 
+/// References that come with a request: in which of its fields they are honoured, and which.
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(rename = "Resolve", default, deny_unknown_fields)
+)]
+pub(crate) struct ResolveConfig {
+    /// Headers that may hold references.
+    pub(crate) headers: Vec<String>,
+    /// Query parameters that may hold references, without percent-encoding.
+    pub(crate) querystring: Vec<String>,
+    /// What such references, and those with parameters, may name: `vault/path`, with `*` for any characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    #[cfg_attr(feature = "schema", schemars(inner(length(min = 3))))]
+    pub(crate) allow: Vec<String>,
+    /// The most references in the fields of one request.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 256)))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 16)))]
+    pub(crate) max: Option<u64>,
+}
+
 /// What happens to a request whose secrets cannot be had. At most one is given; a body only with a status.
 #[derive(Debug, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -276,7 +302,6 @@ impl Config {
 
     fn read(value: Json) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(String::new(), value)?;
-        reader.later("resolve")?;
         let resolver = reader.object("resolver")?;
         let config = Self {
             resolver: match resolver {
@@ -311,6 +336,10 @@ impl Config {
                 .transpose()?
                 .unwrap_or_default(),
             body: reader.object("body")?.map(BodyConfig::read).transpose()?,
+            resolve: reader
+                .object("resolve")?
+                .map(ResolveConfig::read)
+                .transpose()?,
         };
         reader.finish()?;
         Ok(config)
@@ -342,7 +371,6 @@ impl ResolverConfig {
 
 impl RuleConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
-        reader.later("resolve")?;
         let matches = reader.object("match")?.map(MatchConfig::read).transpose()?;
         let request = reader
             .object("request")?
@@ -353,6 +381,10 @@ impl RuleConfig {
             .map(OnErrorConfig::read)
             .transpose()?;
         let body = reader.object("body")?.map(BodyConfig::read).transpose()?;
+        let resolve = reader
+            .object("resolve")?
+            .map(ResolveConfig::read)
+            .transpose()?;
         let config = Self {
             matches: matches.unwrap_or_default(),
             request: request.unwrap_or_default(),
@@ -363,6 +395,7 @@ impl RuleConfig {
             on_error: on_error.unwrap_or_default(),
             refresh_on_status: reader.numbers("refresh_on_status")?.unwrap_or_default(),
             body: body.unwrap_or_default(),
+            resolve: resolve.unwrap_or_default(),
         };
         reader.finish()?;
         Ok(config)
@@ -451,6 +484,20 @@ impl BodyConfig {
         let config = Self {
             max_bytes: reader.number("max_bytes")?,
             on_excess: reader.text("on_excess")?,
+        };
+        reader.finish()?;
+        Ok(config)
+    }
+}
+
+impl ResolveConfig {
+    fn read(mut reader: Reader) -> Result<Self, ConfigError> {
+        reader.later("body")?;
+        let config = Self {
+            headers: reader.texts("headers")?,
+            querystring: reader.texts("querystring")?,
+            allow: reader.alternatives("allow")?,
+            max: reader.number("max")?,
         };
         reader.finish()?;
         Ok(config)

@@ -25,6 +25,7 @@ mod clock;
 mod compile;
 mod config;
 mod documents;
+mod dynamic;
 mod host;
 mod matching;
 mod metrics;

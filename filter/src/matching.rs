@@ -18,13 +18,14 @@ use parameters::Parameters;
 use path::PathMatcher;
 use properties::Property;
 
-pub(crate) use path::hexadecimal;
+pub(crate) use path::{hexadecimal, normal as normal_path};
+pub(crate) use properties::path as property_path;
 
 /// nginx hands out no more headers than this, without a word.
-const NGINX_PAIRS: usize = 100;
+pub(crate) const NGINX_PAIRS: usize = 100;
 
 /// What a rule asks of a request; everything that is given must hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Matcher {
     /// Nothing is given.
     takes_all: bool,
@@ -211,6 +212,11 @@ impl<'a, H: Host> Facts<'a, H> {
         Ok(())
     }
 
+    /// What [`Facts::read_target`] has read.
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.target
+    }
+
     /// Reads the path out of what [`Facts::read_target`] has read; false if it is ambiguous.
     pub(crate) fn judge_path(&mut self) -> bool {
         if self.target.is_empty() || self.target == b"*" {
@@ -249,7 +255,7 @@ impl<'a, H: Host> Facts<'a, H> {
     }
 
     /// A property; none if the gateway does not have it, or not as bytes.
-    fn property(&mut self, path: &'a [String]) -> Result<Option<&[u8]>, Status> {
+    pub(crate) fn property(&mut self, path: &'a [String]) -> Result<Option<&[u8]>, Status> {
         const SERIALIZATION_FAILURE: u32 = 3;
         let known = self.properties.iter().position(|(other, _)| *other == path);
         let at = match known {

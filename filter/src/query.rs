@@ -148,6 +148,20 @@ fn rewrite_pairs<'a>(
     out.bytes
 }
 
+/// The query of a path; empty if there is none.
+pub(crate) fn query_of(path: &[u8]) -> &[u8] {
+    let mark = path.iter().position(|byte| *byte == b'?');
+    mark.and_then(|mark| path.get(mark.saturating_add(1)..))
+        .unwrap_or_default()
+}
+
+/// The values of a parameter, as they are written.
+pub(crate) fn values<'a>(query: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let pieces = query.split(|byte| *byte == b'&').map(split_name);
+    let same = pieces.filter(move |(written, _)| is_name(written, name));
+    same.map(|(_, value)| value.strip_prefix(b"=").unwrap_or_default())
+}
+
 /// A parameter's name as it is written, and what follows it.
 pub(crate) fn split_name(piece: &[u8]) -> (&[u8], &[u8]) {
     let end = piece.iter().position(|byte| *byte == b'=');

@@ -114,6 +114,16 @@ impl Value {
         }
     }
 
+    pub(crate) fn pieces_mut(&mut self) -> impl Iterator<Item = &mut Piece> {
+        let (first, second) = match &mut self.kind {
+            ValueKind::Basic { username, password } => {
+                (username.as_mut_slice(), password.as_mut_slice())
+            }
+            ValueKind::Text(pieces) => (pieces.as_mut_slice(), &mut [][..]),
+        };
+        first.iter_mut().chain(second)
+    }
+
     fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let (first, second) = match &self.kind {
             ValueKind::Basic { username, password } => (username.as_slice(), password.as_slice()),

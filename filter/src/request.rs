@@ -214,7 +214,7 @@ fn values(host: &impl Host, name: &str) -> Result<Vec<Vec<u8>>, Status> {
     Ok(same.map(|(_, value)| value).collect())
 }
 
-fn read_path(host: &impl Host, kind: Kind) -> Result<Vec<u8>, WriteError> {
+pub(crate) fn read_path(host: &impl Host, kind: Kind) -> Result<Vec<u8>, WriteError> {
     let path = match kind {
         Kind::Envoy => host.request_header(":path")?,
         // Setting the property where it does not exist ends the request, so it is read first.

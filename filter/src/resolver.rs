@@ -176,7 +176,11 @@ impl Poller {
             }
         }
         let is_due = age >= self.next || (self.is_doubted && age >= self.next_doubt);
-        if self.is_polling() || !is_due || self.table.is_empty() {
+        if self.is_polling() || !is_due {
+            return;
+        }
+        let kept = self.table.kept();
+        if kept.is_empty() {
             return;
         }
         // In nginx a function that it does not have traps, and each trap in a tick doubles the
@@ -190,8 +194,11 @@ impl Poller {
         }
         self.round_failed = false;
         self.next = age.saturating_add(PERIOD);
-        let ids = self.table.ids();
-        for batch in ids.chunks(MAX_REFERENCES) {
+        let mut rest = kept.as_slice();
+        while let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
+            && !batch.is_empty()
+        {
+            rest = others;
             let mut questions = self.questions(batch, true);
             for question in &mut questions {
                 question.is_doubted = self.table.take_doubt(question.id);
@@ -348,14 +355,14 @@ impl Poller {
         if !self.round_failed && self.trouble.take().is_some() {
             host.log(Level::Info, "the resolver answers again");
         }
-        let undecided = self.table.iter().any(Entry::is_undecided);
+        let undecided = self.table.configured().any(Entry::is_undecided);
         if !self.is_complete && !self.round_failed && !undecided {
             self.is_complete = true;
-            let count = self.table.iter().count();
+            let count = self.table.configured().count();
             let message = format!("the resolver has answered for all {count} references");
             host.log(Level::Info, &message);
         }
-        if self.round_failed || self.table.iter().any(|entry| entry.is_open()) {
+        if self.round_failed || self.table.configured().any(Entry::is_open) {
             self.retries = self.retries.saturating_add(1);
             let pause = if self.retries <= QUICK_RETRIES {
                 QUICK

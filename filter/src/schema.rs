@@ -100,6 +100,7 @@ pub(crate) fn one_rule_or_many(schema: &mut Schema) {
         {"required": ["on_error"]},
         {"required": ["refresh_on_status"]},
         {"required": ["body"]},
+        {"required": ["resolve"]},
     ]);
     let choices = json!([
         {"required": ["rules"], "not": {"anyOf": single}},

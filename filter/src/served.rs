@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::compile::Rule;
 use crate::redact::Needles;
+use crate::table::EntryId;
 
 /// The most requests that are remembered in a VM.
 const MAX_SERVED: usize = 65_536;
@@ -16,6 +17,8 @@ pub(crate) struct Served {
     context: u32,
     pub(crate) rule: Rc<Rule>,
     pub(crate) needles: Needles,
+    /// All that it needed, if that differs from request to request.
+    pub(crate) brought: Vec<EntryId>,
 }
 
 /// The requests that went on, in the order of their contexts.
@@ -28,7 +31,13 @@ impl AllServed {
     }
 
     /// Remembers a request; says whether there was room.
-    pub(crate) fn add(&mut self, context: u32, rule: Rc<Rule>, needles: Needles) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        context: u32,
+        rule: Rc<Rule>,
+        needles: Needles,
+        brought: Vec<EntryId>,
+    ) -> bool {
         if self.0.len() >= MAX_SERVED {
             return false;
         }
@@ -36,6 +45,7 @@ impl AllServed {
             context,
             rule,
             needles,
+            brought,
         };
         match self.find(context) {
             Ok(at) => {

@@ -20,6 +20,9 @@ use crate::{Host, Level};
 /// How long a change is held back at most.
 const HOLD: Age = 10 * SECOND;
 
+/// How long the log hears no more of requests that could not be served for what they brought.
+const QUIET: Age = 10 * SECOND;
+
 /// A rule of a root.
 pub(crate) struct Slot {
     pub(crate) rule: Rc<Rule>,
@@ -35,6 +38,8 @@ pub(crate) struct Slot {
     held_since: Option<Age>,
     /// What is wrong, as it was last logged.
     trouble: Option<String>,
+    /// Until when the log hears no more of what single requests bring.
+    quiet_until: Age,
     /// Why a request could not be written to, as it was last logged.
     write_error: Option<WriteError>,
     /// The log says that an upstream repeats a secret.
@@ -65,6 +70,7 @@ impl Slot {
             usable_until: 0,
             held_since: None,
             trouble: None,
+            quiet_until: 0,
             write_error: None,
             is_redacting: false,
             body_errors: 0,
@@ -104,6 +110,10 @@ impl Slot {
 
     /// Makes the state anew if something that it was made from has changed; says whether it did.
     pub(crate) fn refresh(&mut self, host: &impl Host, table: &Table, age: Age) -> bool {
+        // Its values are made for each request.
+        if self.rule.has_parameters() {
+            return false;
+        }
         let entries: Vec<Option<&Entry>> = self.entries.iter().map(|id| table.get(*id)).collect();
         let versions: Vec<u64> = entries
             .iter()
@@ -158,6 +168,16 @@ impl Slot {
             self.trouble = Some(trouble.to_owned());
         }
         news
+    }
+
+    /// Whether the log is to hear of a request that could not be served for what it brought: how many
+    /// of them there are is the clients' choice.
+    pub(crate) fn may_tell(&mut self, age: Age) -> bool {
+        let may_tell = age >= self.quiet_until;
+        if may_tell {
+            self.quiet_until = age.saturating_add(QUIET);
+        }
+        may_tell
     }
 
     /// Whether this error is not in the log yet; the next time it is.

@@ -23,6 +23,7 @@ use crate::{Callbacks, Host, Level};
 
 mod body;
 mod choose;
+mod dynamic;
 mod response;
 mod roots;
 mod wait;
@@ -70,8 +71,12 @@ enum Refusal {
     Ambiguous,
     /// Its body cannot be written; what the rule says the answer is.
     Body(Option<Rc<compile::Answer>>),
+    /// A reference or a parameter in it is not what it must be.
+    Malformed,
     /// Its secrets cannot be had; the rule says what the answer is.
     Missing(Rc<compile::Answer>),
+    /// A reference in it is not allowed.
+    NotAllowed,
     /// The upstream's response cannot be shown.
     Response,
     /// Its body is too large.
@@ -170,6 +175,10 @@ impl<H: Host> Vm<H> {
             if poller.table.expire(age) {
                 poller.dirty = true;
             }
+            let waiting = self.waiting.iter();
+            let waiting = waiting.filter(|waiting| waiting.poller == poller.id);
+            let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
+            poller.table.drop_unused(in_use, age);
             poller.tick(&self.host, self.kind, age);
         }
         self.untangle();
@@ -220,6 +229,13 @@ impl<H: Host> Vm<H> {
                 return self.refuse_body(&rule, error);
             }
         };
+        if slot.rule.dynamic.is_some() {
+            let (rule, entries) = (Rc::clone(&slot.rule), slot.entries.clone());
+            return match ready.poller {
+                Some(poller) => self.serve_dynamic(context, poller, &rule, entries, takes_body),
+                None => self.refuse(&Refusal::Unable),
+            };
+        }
         match &slot.state {
             State::Refuse(answer) => self.refuse(&Refusal::Missing(Rc::clone(answer))),
             State::Serve(fields) => {
@@ -232,8 +248,13 @@ impl<H: Host> Vm<H> {
                 let (fields, needles) = (Rc::clone(fields), Rc::clone(&slot.needles));
                 match applied {
                     Ok(()) => {
-                        let noted =
-                            self.note(context, &rule, needles, takes_body.then_some(fields));
+                        let noted = self.note(
+                            context,
+                            &rule,
+                            needles,
+                            takes_body.then_some(fields),
+                            Vec::new(),
+                        );
                         self.continue_if(noted)
                     }
                     Err(error) => self.cannot_write(&rule, error),
@@ -246,6 +267,9 @@ impl<H: Host> Vm<H> {
                 let needs = wait::Needs {
                     poller,
                     rule: Rc::clone(&slot.rule),
+                    found: None,
+                    of_rule: slot.entries.len(),
+                    ask: slot.entries.clone(),
                     entries: slot.entries.clone(),
                     takes_body,
                 };
@@ -262,9 +286,10 @@ impl<H: Host> Vm<H> {
         rule: &Rc<Rule>,
         needles: Needles,
         fields: Option<body::Fields>,
+        brought: Vec<EntryId>,
     ) -> Result<(), Refusal> {
         if rule.is_remembered {
-            self.note_served(context, rule, needles)?;
+            self.note_served(context, rule, needles, brought)?;
         }
         match fields {
             Some(fields) => self.expect_body(context, rule, fields),
@@ -372,10 +397,11 @@ impl<H: Host> Vm<H> {
     fn refuse(&self, refusal: &Refusal) -> Action {
         self.metrics.refuse();
         let (status, body) = match refusal {
-            Refusal::Ambiguous => (400, None),
+            Refusal::Ambiguous | Refusal::Malformed => (400, None),
             Refusal::Missing(answer) | Refusal::Body(Some(answer)) => {
                 (answer.status, answer.body.as_ref())
             }
+            Refusal::NotAllowed => (403, None),
             Refusal::Response => (502, None),
             Refusal::Size => (413, None),
             Refusal::Unable | Refusal::Body(None) => (503, None),
@@ -383,6 +409,8 @@ impl<H: Host> Vm<H> {
         let usual = match refusal {
             Refusal::Ambiguous => AMBIGUOUS,
             Refusal::Body(_) => UNUSABLE,
+            Refusal::Malformed => MALFORMED,
+            Refusal::NotAllowed => NOT_ALLOWED,
             Refusal::Response => WITHHELD,
             Refusal::Size => TOO_LARGE,
             Refusal::Missing(_) | Refusal::Unable => UNAVAILABLE,
@@ -399,6 +427,8 @@ impl<H: Host> Vm<H> {
     }
 }
 
+const MALFORMED: &str = r#"{"error":"a reference in the request cannot be used"}"#;
+const NOT_ALLOWED: &str = r#"{"error":"a reference in the request is not allowed"}"#;
 const AMBIGUOUS: &str = r#"{"error":"the request is ambiguous"}"#;
 
 const WITHHELD: &str = r#"{"error":"the response cannot be shown"}"#;

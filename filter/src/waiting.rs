@@ -24,9 +24,14 @@ pub(crate) struct Waiting {
     pub(crate) poller: u32,
     /// Kept even if the configuration changes meanwhile.
     pub(crate) rule: Rc<Rule>,
-    /// The rule's references.
+    /// Writes the fields of the request in which there are references.
+    pub(crate) found: Option<Rc<Rule>>,
+    /// The references of the rule, and then those of `found`.
     pub(crate) entries: Vec<EntryId>,
-    pub(crate) plan: Plan,
+    /// How many of them are the rule's.
+    pub(crate) of_rule: usize,
+    /// What was decided when it was guarded; none if it does not wait.
+    pub(crate) plan: Option<Plan>,
     /// Its own calls that are still to be answered; none if the host's function is asked.
     pub(crate) calls: Vec<Call>,
     /// When it is given up.
@@ -35,6 +40,15 @@ pub(crate) struct Waiting {
     pub(crate) takes_body: bool,
     /// What has come of its body all the same.
     pub(crate) held: Option<Held>,
+}
+
+impl Waiting {
+    /// The references of the rule, and those of `found`.
+    pub(crate) fn split(&self) -> (&[EntryId], &[EntryId]) {
+        self.entries
+            .split_at_checked(self.of_rule)
+            .unwrap_or_default()
+    }
 }
 
 /// A call made for a request.

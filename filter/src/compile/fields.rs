@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use super::body::{self, BodyDraft, BodyRule, JsonVerb};
 use super::{Kind, OnError, References};
 use crate::config::{
-    BasicAuthConfig, BodyConfig, ConfigError, FieldsConfig, NamesConfig, RequestConfig, push_member,
+    BasicAuthConfig, BodyConfig, ConfigError, FieldsConfig, NamesConfig, RequestConfig,
+    ResolveConfig, push_member,
 };
+use crate::dynamic::Named;
 use crate::render::{Encoding, Value};
 
 /// Headers that belong to the message itself: writing one changes where a request goes or where it
@@ -187,6 +189,28 @@ impl<'a> Draft<'a> {
         let verb = HeaderVerb::Set(self.push_value(value));
         self.headers.push(HeaderWrite { name, verb });
         Ok(())
+    }
+
+    /// The headers and the query parameters that may hold references.
+    pub(super) fn resolve(
+        &mut self,
+        config: &ResolveConfig,
+    ) -> Result<(Vec<Named>, Vec<Named>), ConfigError> {
+        let mut headers = Vec::new();
+        for (index, name) in config.headers.iter().enumerate() {
+            let place = format!("{}/resolve/headers/{index}", self.place);
+            let name = self.claim_header(&place, name)?;
+            self.check_omission(&place)?;
+            headers.push(Named { name, place });
+        }
+        let mut query = Vec::new();
+        for (index, name) in config.querystring.iter().enumerate() {
+            let place = format!("{}/resolve/querystring/{index}", self.place);
+            self.claim_parameter(&place, name)?;
+            let name = name.clone();
+            query.push(Named { name, place });
+        }
+        Ok((headers, query))
     }
 
     fn remove(&mut self, config: NamesConfig) -> Result<(), ConfigError> {

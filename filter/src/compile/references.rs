@@ -5,34 +5,76 @@ use std::rc::Rc;
 
 use vaultref_contract::{Part, Template};
 
-use super::Asked;
+use super::{Asked, Kind};
 use crate::config::{ConfigError, push_member};
+use crate::dynamic::Parametric;
 use crate::render::{Encoding, Piece, Value, ValueKind};
 
+/// What is added to the index of a reference with parameters as long as it is not known how many
+/// there are without. No rule has that many.
+const WITH_PARAMETERS: usize = 1 << 24;
+
 /// The distinct references, of the configuration and of the rule at hand.
-#[derive(Default)]
 pub(crate) struct References {
+    kind: Kind,
     pub(crate) asked: Vec<Asked>,
     by_text: BTreeMap<Rc<str>, usize>,
-    pub(crate) of_rule: Vec<usize>,
+    of_rule: Vec<usize>,
+    parametric: Vec<Parametric>,
 }
 
 impl References {
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            asked: Vec::new(),
+            by_text: BTreeMap::new(),
+            of_rule: Vec::new(),
+            parametric: Vec::new(),
+        }
+    }
+
     /// Takes a text apart; its references become indices into the rule's list.
+    #[inline(never)] // once is enough in the module
     fn pieces(&mut self, place: &str, text: &str) -> Result<Vec<Piece>, ConfigError> {
         let template =
             Template::parse(text).map_err(|error| ConfigError::new(place, error.to_string()))?;
-        let pieces = template.parts().iter().map(|part| match part {
-            Part::Text(text) => Piece::Text(text.clone()),
-            Part::Reference(found) => {
-                let asked = Asked {
-                    text: found.as_str().into(),
-                    vault: found.reference().vault().into(),
-                };
-                Piece::Reference(self.index(asked))
-            }
+        let pieces = template.parts().iter().map(|part| {
+            Ok(match part {
+                Part::Text(text) => Piece::Text(text.clone()),
+                Part::Reference(found) => {
+                    Piece::Reference(match Parametric::parse(place, found.as_str(), self.kind)? {
+                        None => self.index(Asked::new(found)),
+                        Some(parametric) => {
+                            self.parametric.push(parametric);
+                            let index = self.parametric.len().saturating_sub(1);
+                            index.saturating_add(WITH_PARAMETERS)
+                        }
+                    })
+                }
+            })
         });
-        Ok(pieces.collect())
+        pieces.collect()
+    }
+
+    pub(super) fn begin_rule(&mut self) {
+        self.of_rule.clear();
+        self.parametric.clear();
+    }
+
+    /// The references of the rule that ends, without and with parameters. Its values come to know the
+    /// latter by their index behind the former.
+    pub(crate) fn finish_rule(&mut self, values: &mut [Value]) -> (Vec<usize>, Vec<Parametric>) {
+        let count = self.of_rule.len();
+        for piece in values.iter_mut().flat_map(Value::pieces_mut) {
+            if let Piece::Reference(index) = piece
+                && let Some(behind) = index.checked_sub(WITH_PARAMETERS)
+            {
+                *index = count.saturating_add(behind);
+            }
+        }
+        let parametric = std::mem::take(&mut self.parametric);
+        (std::mem::take(&mut self.of_rule), parametric)
     }
 
     fn index(&mut self, asked: Asked) -> usize {

@@ -50,7 +50,7 @@ impl Document {
                            give 'upstream'";
             return Err(ConfigError::new(place + "/host_function", message));
         }
-        let mut references = References::default();
+        let mut references = References::new(kind);
         let rule = RuleConfig::default();
         let mut rule = compile_rule(NAME.to_owned(), rule, kind, &mut references)?;
         let mut writer = Writer {
@@ -66,7 +66,9 @@ impl Document {
         };
         writer.object(config.members, &named)?;
         let around = writer.finish();
-        rule.references = std::mem::take(&mut references.of_rule);
+        // With parameters there is none: they are refused where they stand.
+        let (of_rule, _) = references.finish_rule(&mut rule.values);
+        rule.references = of_rule;
         if resolver.is_none() && !references.asked.is_empty() {
             let message = "there are references, so it must be said who resolves them";
             return Err(ConfigError::new(place, message));

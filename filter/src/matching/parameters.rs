@@ -1,7 +1,7 @@
 //! Query parameters: what a rule asks of them, read as forms are.
 
 use crate::config::ConfigError;
-use crate::query::{is_name, split_name};
+use crate::query::{is_name, query_of, split_name};
 
 /// Parameters with the values that they must have.
 pub(super) type Parameters = Vec<(String, String)>;
@@ -40,10 +40,4 @@ fn hold_in(wanted: &Parameters, query: &[u8], divides: impl Fn(u8) -> bool) -> b
             .map(|(_, rest)| rest.strip_prefix(b"=").unwrap_or(rest));
         values.next().is_some_and(|written| is_name(written, value)) && values.next().is_none()
     })
-}
-
-fn query_of(path: &[u8]) -> &[u8] {
-    let mark = path.iter().position(|byte| *byte == b'?');
-    mark.and_then(|mark| path.get(mark.saturating_add(1)..))
-        .unwrap_or_default()
 }

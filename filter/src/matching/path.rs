@@ -111,7 +111,7 @@ fn pattern_of(place: &str, pattern: &str) -> Result<Regex, ConfigError> {
 }
 
 /// The path without its query, decoded; none if two parties could read it differently.
-pub(super) fn normal(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn normal(path: &[u8]) -> Option<Vec<u8>> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#'));
     let path = path.get(..end.unwrap_or(path.len()))?;
     if path.first() != Some(&b'/') {

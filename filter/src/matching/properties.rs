@@ -37,15 +37,7 @@ pub(super) fn compile(
         let mut place = format!("{place}/properties");
         push_member(&mut place, &dotted);
         let error = |message: &str| ConfigError::new(place.as_str(), message);
-        let path = segments(&dotted);
-        let is_segment = |segment: &String| {
-            !segment.is_empty() && !segment.bytes().any(|byte| byte.is_ascii_control())
-        };
-        if !path.iter().all(is_segment) {
-            return Err(error(
-                "must be names with dots between ('\\.' is a dot in one)",
-            ));
-        }
+        let path = path(&place, &dotted, kind)?;
         if value.is_empty() {
             return Err(error("is empty, which cannot be told from absent"));
         }
@@ -57,8 +49,6 @@ pub(super) fn compile(
                      'headers' and 'querystring'",
                 ));
             }
-            ("kong" | "ngx", Kind::Envoy) => return Err(error("Envoy has no such property")),
-            ("xds", Kind::Nginx) => return Err(error("only Envoy has such a property")),
             ("ngx", Kind::Nginx) => {
                 let name = names.next().unwrap_or_default();
                 if SENT.contains(&name)
@@ -78,6 +68,23 @@ pub(super) fn compile(
         })
     });
     properties.collect()
+}
+
+/// The path of a property that a gateway of this kind can have.
+pub(crate) fn path(place: &str, dotted: &str, kind: Kind) -> Result<Vec<String>, ConfigError> {
+    let error = |message: &str| Err(ConfigError::new(place, message));
+    let path = segments(dotted);
+    let is_segment = |segment: &String| {
+        !segment.is_empty() && !segment.bytes().any(|byte| byte.is_ascii_control())
+    };
+    if !path.iter().all(is_segment) {
+        return error("must be names with dots between ('\\.' is a dot in one)");
+    }
+    match (path.first().map_or("", String::as_str), kind) {
+        ("kong" | "ngx", Kind::Envoy) => error("Envoy has no such property"),
+        ("xds", Kind::Nginx) => error("only Envoy has such a property"),
+        _ => Ok(path),
+    }
 }
 
 /// What stands between the dots; `\.` is a dot itself.

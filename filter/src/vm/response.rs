@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::{Action, Refusal, Vm};
 use crate::compile::{Kind, Rule};
 use crate::redact::{self, Needles};
+use crate::table::EntryId;
 use crate::{Host, Level, Status};
 
 impl<H: Host> Vm<H> {
@@ -15,8 +16,9 @@ impl<H: Host> Vm<H> {
         context: u32,
         rule: &Rc<Rule>,
         needles: Needles,
+        brought: Vec<EntryId>,
     ) -> Result<(), Refusal> {
-        let has_room = self.served.add(context, Rc::clone(rule), needles);
+        let has_room = self.served.add(context, Rc::clone(rule), needles, brought);
         match has_room || !rule.is_redacted {
             true => Ok(()),
             false => Err(Refusal::Unable),
@@ -29,7 +31,7 @@ impl<H: Host> Vm<H> {
             return Action::Continue;
         };
         if !served.rule.refresh_on_status.is_empty() {
-            self.look_at_status(&served.rule);
+            self.look_at_status(&served.rule, &served.brought);
         }
         match redact::redact(&self.host, &served.needles) {
             Ok(false) => Action::Continue,
@@ -63,7 +65,7 @@ impl<H: Host> Vm<H> {
     }
 
     /// If the upstream refused the request, has the next tick ask for the rule's secrets anew.
-    fn look_at_status(&mut self, rule: &Rc<Rule>) {
+    fn look_at_status(&mut self, rule: &Rc<Rule>, brought: &[EntryId]) {
         let Some(status) = self.upstream_status() else {
             return;
         };
@@ -73,10 +75,12 @@ impl<H: Host> Vm<H> {
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| ready.slots.iter().map(move |slot| (ready, slot)));
         let found = slots.find(|(_, slot)| Rc::ptr_eq(&slot.rule, rule));
-        let Some((id, entries)) = found.map(|(ready, slot)| (ready.poller, slot.entries.clone()))
+        let Some((id, mut entries)) =
+            found.map(|(ready, slot)| (ready.poller, slot.entries.clone()))
         else {
             return;
         };
+        entries.extend(brought);
         let mut pollers = self.pollers.iter_mut();
         let Some(poller) = pollers.find(|poller| Some(poller.id) == id) else {
             return;

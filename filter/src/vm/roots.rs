@@ -159,7 +159,9 @@ impl<H: Host> Vm<H> {
                 .filter(|waiting| waiting.poller == poller.id)
                 .flat_map(|waiting| waiting.entries.iter());
             poller.table.retain(slots.chain(requests).copied());
-            !poller.table.is_empty()
+            let mut readies = roots.iter().filter_map(|root| root.ready.as_ref());
+            readies.any(|ready| ready.poller == Some(poller.id))
+                || waiting.iter().any(|waiting| waiting.poller == poller.id)
         });
     }
 

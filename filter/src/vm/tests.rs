@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use crate::testing::rule;
 
 mod answers;
+mod attacks;
 mod bodies;
+mod brought;
+mod dynamic;
 mod host_function;
 mod laws;
 mod metrics;

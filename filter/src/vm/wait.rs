@@ -19,7 +19,14 @@ use crate::waiting::{Call, MAX_WAITING, Waiting};
 pub(super) struct Needs {
     pub(super) poller: u32,
     pub(super) rule: Rc<Rule>,
+    /// Writes the fields of the request in which there are references.
+    pub(super) found: Option<Rc<Rule>>,
+    /// The references of the rule, and then those of `found`.
     pub(super) entries: Vec<EntryId>,
+    /// How many of them are the rule's.
+    pub(super) of_rule: usize,
+    /// Those that are to be asked for.
+    pub(super) ask: Vec<EntryId>,
     /// Whether the request's body is written as well.
     pub(super) takes_body: bool,
 }
@@ -35,9 +42,15 @@ impl<H: Host> Vm<H> {
             return self.refuse(&Refusal::Unable);
         };
         if self.waiting.len() >= MAX_WAITING {
-            return self.serve_now(context, &needs);
+            return self.serve_now(context, needs);
         }
-        let plan = match request::guard(&self.host, self.kind, &needs.rule) {
+        // What was found first: the path that the rule's plan keeps has no reference then.
+        let found = needs.found.as_ref();
+        let guarded = found.map_or(Ok(()), |found| {
+            request::guard(&self.host, self.kind, found).map(drop)
+        });
+        let guarded = guarded.and_then(|()| request::guard(&self.host, self.kind, &needs.rule));
+        let plan = match guarded {
             Ok(plan) => plan,
             Err(error) => return self.cannot_write(&needs.rule, error),
         };
@@ -46,17 +59,19 @@ impl<H: Host> Vm<H> {
             context,
             poller: needs.poller,
             rule: needs.rule,
+            found: needs.found,
             entries: needs.entries,
-            plan,
+            of_rule: needs.of_rule,
+            plan: Some(plan),
             calls: Vec::new(),
             deadline: self.deadline(&resolver),
             takes_body: needs.takes_body,
             held: None,
         };
         let waits = match &resolver.target {
-            Target::HostFunction => self.ask_host_for(&waiting),
+            Target::HostFunction => self.ask_host_for(&waiting, &needs.ask),
             Target::Upstream(upstream) => {
-                waiting.calls = self.call_for(&waiting, upstream);
+                waiting.calls = self.call_for(waiting.poller, &needs.ask, upstream);
                 !waiting.calls.is_empty()
             }
         };
@@ -85,13 +100,13 @@ impl<H: Host> Vm<H> {
     }
 
     /// Asks the host's function, which answers at once; the request waits only for what is pending.
-    fn ask_host_for(&mut self, waiting: &Waiting) -> bool {
+    fn ask_host_for(&mut self, waiting: &Waiting, ask: &[EntryId]) -> bool {
         let age = self.clock.age();
         let id = waiting.poller;
         let Some(poller) = self.pollers.iter_mut().find(|known| known.id == id) else {
             return false;
         };
-        let answered = poller.ask_host(&self.host, &waiting.entries, age);
+        let answered = poller.ask_host(&self.host, ask, age);
         let pending = answered && poller.table.is_any_undecided(&waiting.entries);
         self.refresh(id, false);
         // nginx wakes no request that has no call of its own.
@@ -100,14 +115,11 @@ impl<H: Host> Vm<H> {
 
     /// Makes the calls of one request. One that cannot be made is left out: its references will
     /// have no answer.
-    fn call_for(&mut self, waiting: &Waiting, upstream: &str) -> Vec<Call> {
+    fn call_for(&mut self, poller: u32, ask: &[EntryId], upstream: &str) -> Vec<Call> {
         let mut calls: Vec<Call> = Vec::new();
-        for batch in waiting.entries.chunks(MAX_REFERENCES) {
-            let Some(poller) = self
-                .pollers
-                .iter_mut()
-                .find(|known| known.id == waiting.poller)
-            else {
+        for batch in ask.chunks(MAX_REFERENCES) {
+            let mut pollers = self.pollers.iter_mut();
+            let Some(poller) = pollers.find(|known| known.id == poller) else {
                 break;
             };
             let mut questions = poller.questions(batch, false);
@@ -285,27 +297,53 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Writes the fields of a request that was guarded, or says with what it is to be answered.
-    fn finish(&mut self, waiting: &Waiting) -> Result<(), Refusal> {
+    /// Writes the fields of a request, or says with what it is to be answered.
+    pub(super) fn finish(&mut self, waiting: &Waiting) -> Result<(), Refusal> {
         let rule = &waiting.rule;
+        let (of_rule, of_found) = waiting.split();
+        if rule.dynamic.is_some() && self.is_torn(waiting) {
+            return Err(Refusal::Unable);
+        }
+        let found = match &waiting.found {
+            Some(found) => {
+                let fields = self.last_word(waiting.poller, found, of_found, rule)?;
+                Some((found, fields))
+            }
+            None => None,
+        };
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
-        let (fields, needles) = match slot.map(|slot| (slot, &slot.state)) {
+        let (fields, mut needles) = match slot.map(|slot| (slot, &slot.state)) {
             Some((slot, State::Serve(fields))) => (Rc::clone(fields), Rc::clone(&slot.needles)),
+            Some((_, State::Refuse(answer))) if waiting.plan.is_none() => {
+                return Err(Refusal::Missing(Rc::clone(answer)));
+            }
             _ => {
-                let fields = self.last_word(waiting.poller, rule, &waiting.entries)?;
-                let needles = self.needles_of(waiting.poller, rule, &waiting.entries);
+                let fields = self.last_word(waiting.poller, rule, of_rule, rule)?;
+                let needles = self.needles_of(waiting.poller, rule, of_rule);
                 (fields, needles)
             }
         };
-        let written = request::complete(&self.host, self.kind, rule, &waiting.plan, &fields);
+        let mut written = match &waiting.plan {
+            Some(plan) => request::complete(&self.host, self.kind, rule, plan, &fields),
+            None => request::apply(&self.host, self.kind, rule, &fields),
+        };
+        if let Some((found, fields)) = &found {
+            written = written.and_then(|()| request::apply(&self.host, self.kind, found, fields));
+            if rule.is_redacted {
+                let of_found = self.needles_of(waiting.poller, found, of_found);
+                needles = Rc::new(needles.iter().chain(&*of_found).cloned().collect());
+            }
+        }
         written.map_err(|error| {
             self.log_write_error(rule, error);
             Refusal::Unable
         })?;
+        let brought = waiting.entries.iter().filter(|_| rule.dynamic.is_some());
+        let brought = brought.copied().collect();
         let fields = waiting.takes_body.then_some(fields);
-        self.note(waiting.context, rule, needles, fields)
+        self.note(waiting.context, rule, needles, fields, brought)
     }
 
     fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {
@@ -314,37 +352,60 @@ impl<H: Host> Vm<H> {
         needles.unwrap_or_default()
     }
 
-    /// Serves a request that does not wait, by what is known.
-    fn serve_now(&mut self, context: u32, needs: &Needs) -> Action {
-        let fields = match self.last_word(needs.poller, &needs.rule, &needs.entries) {
-            Ok(fields) => fields,
-            Err(refusal) => return self.refuse(&refusal),
+    /// Whether the values of some object that a request needs were never there together.
+    fn is_torn(&self, waiting: &Waiting) -> bool {
+        // Without parameters the rule's own values come from its slot, which changes as a whole.
+        let entries = match waiting.rule.has_parameters() {
+            true => &waiting.entries,
+            false => waiting.split().1,
         };
-        match request::apply(&self.host, self.kind, &needs.rule, &fields) {
-            Ok(()) => {
-                let needles = self.needles_of(needs.poller, &needs.rule, &needs.entries);
-                let fields = needs.takes_body.then_some(fields);
-                let noted = self.note(context, &needs.rule, needles, fields);
-                self.continue_if(noted)
-            }
-            Err(error) => self.cannot_write(&needs.rule, error),
+        let mut pollers = self.pollers.iter();
+        let poller = pollers.find(|poller| poller.id == waiting.poller);
+        poller.is_none_or(|poller| poller.table.is_any_torn(entries))
+    }
+
+    /// Serves a request that does not wait, by what is known.
+    pub(super) fn serve_now(&mut self, context: u32, needs: Needs) -> Action {
+        let waiting = Waiting {
+            context,
+            poller: needs.poller,
+            rule: needs.rule,
+            found: needs.found,
+            entries: needs.entries,
+            of_rule: needs.of_rule,
+            plan: None,
+            calls: Vec::new(),
+            deadline: 0,
+            takes_body: needs.takes_body,
+            held: None,
+        };
+        match self.finish(&waiting) {
+            Ok(()) => Action::Continue,
+            Err(refusal) => self.refuse(&refusal),
         }
     }
 
-    /// What a rule's fields are if nothing more will be known.
+    /// What a rule's fields are if nothing more will be known. The log hears of it as of `configured`,
+    /// a rule of the configuration.
     fn last_word(
         &mut self,
         poller: u32,
         rule: &Rc<Rule>,
         entries: &[EntryId],
+        configured: &Rc<Rule>,
     ) -> Result<Fields, Refusal> {
         let poller = self.pollers.iter().find(|known| known.id == poller);
         let table = poller.map(|poller| &poller.table).ok_or(Refusal::Unable)?;
         let decision = slot::decide(rule, entries, table, true);
         if let Some(trouble) = decision.trouble {
-            let news = self
-                .slot_of(rule)
-                .is_some_and(|slot| slot.is_new_trouble(&trouble));
+            let age = self.clock.age();
+            let news = self.slot_of(configured).is_some_and(|slot| {
+                if configured.dynamic.is_some() {
+                    slot.may_tell(age)
+                } else {
+                    slot.is_new_trouble(&trouble)
+                }
+            });
             if news {
                 self.host.log(crate::Level::Warn, &trouble);
             }

@@ -190,6 +190,16 @@ fn valid_and_invalid_configurations_are_told_apart() {
         ),
         (
             true,
+            rule(
+                json!({"resolve": {"headers": ["x"], "querystring": ["k"], "allow": ["v/*"], "max": 256}}),
+            ),
+        ),
+        (
+            true,
+            with(json!({"resolve": {"headers": ["x"], "allow": ["v/*"]}})),
+        ),
+        (
+            true,
             json!({"resolver": {"host_function": true}, "rules": []}),
         ),
         (
@@ -249,6 +259,26 @@ fn valid_and_invalid_configurations_are_told_apart() {
         (
             false,
             json!({"resolver": {"upstream": "u", "timeout_ms": 0.5}, "rules": []}),
+        ),
+        (
+            false,
+            with(json!({"rules": [], "resolve": {"headers": ["x"], "allow": ["v/*"]}})),
+        ),
+        (
+            false,
+            rule(json!({"resolve": {"headers": ["x"], "allow": []}})),
+        ),
+        (
+            false,
+            rule(json!({"resolve": {"headers": ["x"], "allow": ["v"]}})),
+        ),
+        (
+            false,
+            rule(json!({"resolve": {"headers": ["x"], "allow": ["v/*"], "max": 257}})),
+        ),
+        (
+            false,
+            rule(json!({"resolve": {"cookies": ["x"], "allow": ["v/*"]}})),
         ),
         (false, rule(json!({"matsch": {}}))),
         (false, rule(json!({"match": {"host": []}}))),
@@ -346,7 +376,7 @@ fn what_is_generated_is_sometimes_right_and_sometimes_wrong() {
     let (root, schemas) = (schema::configuration(), Schemas::new());
     let mut random = 1_u64;
     let mut count = [0; 2];
-    for _ in 0..500 {
+    for _ in 0..1_000 {
         let choices = (0..120).map(|_| {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)

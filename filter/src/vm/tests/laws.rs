@@ -51,7 +51,20 @@ fn check(gateway: &Gateway) -> Result<(), TestCaseError> {
     let value = gateway.header("authorization");
     let value = value.unwrap_or_default();
     prop_assert!(value.is_empty() || value.starts_with("Bearer <"), "{value}");
+    // The fake gateway has the headers of the last request alone, so what counts is what was written.
+    let calls = gateway.host.calls.borrow();
+    prop_assert!(
+        !calls.iter().any(|call| call.contains("vault://")),
+        "{calls:?}"
+    );
     Ok(())
+}
+
+/// As [`bearer`], but of the tenant that a header names, and with a header that may hold references.
+fn by_request() -> serde_json::Value {
+    json!({"resolver": {"upstream": "u"},
+        "request": {"set": {"headers": {"authorization": "Bearer {vault://v/$(header:x-tenant)}"}}},
+        "resolve": {"headers": ["x-key"], "allow": ["v/*"], "max": 3}})
 }
 
 proptest! {
@@ -60,9 +73,13 @@ proptest! {
     fn no_order_of_events_lets_a_request_go_on_with_another_s_value(
         steps in prop::collection::vec(step(), 0..60),
         nginx in any::<bool>(),
+        // For each request, a tenant and a key; without, of a rule that asks for nothing by request.
+        requests in prop::option::of(prop::collection::vec((0u8..4, 0u8..4), 1..5)),
     ) {
         let mut gateway = if nginx { Gateway::nginx() } else { Gateway::envoy() };
-        prop_assert!(gateway.configure(&bearer()));
+        let configuration = if requests.is_some() { by_request() } else { bearer() };
+        prop_assert!(gateway.configure(&configuration));
+        let mut requests = requests.map(|requests| requests.into_iter().cycle());
         let mut open = Vec::new();
         let mut last = None;
         for step in steps {
@@ -87,7 +104,7 @@ proptest! {
                     gateway.host.now.set(now.saturating_add_signed(milliseconds * 1_000_000));
                 }
                 Step::Configure { root, good } => {
-                    let configuration = if good { bearer() } else { json!({}) };
+                    let configuration = if good { configuration.clone() } else { json!({}) };
                     gateway.configure_root(root, &configuration);
                 }
                 Step::Delete(context) if context != ROOT => gateway.vm.on_delete(context),
@@ -105,11 +122,22 @@ proptest! {
                     }
                 }
                 Step::Request(root) => {
-                    let own = [("authorization", "own")];
-                    let (context, action) = gateway.request_of(root, &own);
+                    let (tenant, key) = requests.as_mut().and_then(Iterator::next).unwrap_or_default();
+                    let tenant = format!("t{tenant}");
+                    let key = match key {
+                        0 => "plain".to_owned(),
+                        1 => "{vault://v/a?ttl=1}".to_owned(),
+                        other => format!("{{vault://v/k{other}}}{{vault://v/{tenant}}}"),
+                    };
+                    let own = [("authorization", "own"), ("x-tenant", &tenant), ("x-key", &key)];
+                    // Without a rule for it, it is text.
+                    let own = &own[..if requests.is_some() { 3 } else { 1 }];
+                    let (context, action) = gateway.request_of(root, own);
                     last = Some(context);
                     if action == Action::Continue || gateway.status().is_none() {
                         check(&gateway)?;
+                        let key = gateway.header("x-key").unwrap_or_default();
+                        prop_assert!(!key.contains("vault://"), "{key}");
                     }
                 }
                 Step::Tick => gateway.tick(200),

@@ -168,7 +168,7 @@ mod on_nginx {
     #[test]
     fn a_root_that_was_replaced_and_has_no_requests_is_polled_no_longer() {
         let mut gateway = replaced();
-        let both = ["{vault://v/old}", "{vault://v/new}"];
+        let both = ["{vault://v/new}", "{vault://v/old}"];
         assert_eq!(polled(&mut gateway, 1000), both);
         assert_eq!(polled(&mut gateway, 3 * MINUTE), both);
         // A request keeps it going, and the time counts anew.

@@ -1,0 +1,102 @@
+//! Requests of a rule that asks for something with each of them.
+//!
+//! What is known serves at once. What is not is asked for in one call, together with what else is
+//! known of the same objects, so that no request gets two halves that were never together. Nothing of
+//! it is written before it is known what all of it may be.
+
+use std::rc::Rc;
+
+use super::wait::Needs;
+use super::{Action, Refusal, Vm};
+use crate::compile::Rule;
+use crate::dynamic::{Demand, Unfit};
+use crate::slot::State;
+use crate::table::EntryId;
+use crate::{Host, Level};
+
+impl<H: Host> Vm<H> {
+    /// Serves the current request by a rule of which `entries` are the references without parameters.
+    pub(super) fn serve_dynamic(
+        &mut self,
+        context: u32,
+        poller: u32,
+        rule: &Rc<Rule>,
+        entries: Vec<EntryId>,
+        takes_body: bool,
+    ) -> Action {
+        let read = |dynamic: &crate::dynamic::Dynamic| dynamic.read(&self.host, self.kind, rule);
+        let demand = match rule.dynamic.as_deref().map(read) {
+            Some(Ok(demand)) => demand,
+            Some(Err(unfit)) => return self.refuse_unfit(rule, unfit),
+            None => return self.refuse(&Refusal::Unable),
+        };
+        let Some(needs) = self.needs(poller, rule, entries, demand, takes_body) else {
+            return self.refuse(&Refusal::Unable);
+        };
+        if needs.ask.is_empty() {
+            return self.serve_now(context, needs);
+        }
+        self.wait(context, needs)
+    }
+
+    /// What a request needs; none if there is no room for it.
+    fn needs(
+        &mut self,
+        poller: u32,
+        rule: &Rc<Rule>,
+        mut entries: Vec<EntryId>,
+        demand: Demand,
+        takes_body: bool,
+    ) -> Option<Needs> {
+        let age = self.clock.age();
+        let is_ready = self
+            .slot_of(rule)
+            .is_some_and(|slot| !matches!(slot.state, State::Unknown));
+        let mut asked = demand.made;
+        let of_made = asked.len();
+        let (found, of_found) = demand.found.map(|found| (found.rule, found.asked)).unzip();
+        asked.extend(of_found.unwrap_or_default());
+        let known = self.pollers.iter_mut().find(|known| known.id == poller)?;
+        let waiting = self.waiting.iter();
+        let waiting = waiting.filter(|waiting| waiting.poller == poller);
+        let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
+        let table = &mut known.table;
+        let brought = table.bring(&asked, in_use, &mut self.next_entry, age)?;
+        let of_rule = entries.len().saturating_add(of_made);
+        // Values that are ready in the slot need nothing.
+        let ready = if is_ready { entries.len() } else { 0 };
+        entries.extend(brought);
+        let needed = entries.get(ready..).unwrap_or_default();
+        let ask = table.to_ask(needed, age);
+        Some(Needs {
+            poller,
+            rule: Rc::clone(rule),
+            found: found.map(Rc::new),
+            entries,
+            of_rule,
+            ask,
+            takes_body,
+        })
+    }
+
+    /// Answers a request that brought what cannot be used.
+    fn refuse_unfit(&mut self, rule: &Rc<Rule>, unfit: Unfit) -> Action {
+        let (refusal, why) = match unfit {
+            Unfit::Host(error) => return self.cannot_write(rule, error),
+            Unfit::Malformed => (
+                Refusal::Malformed,
+                "a reference or a parameter in a request cannot be used; it is answered with 400",
+            ),
+            Unfit::NotAllowed => (
+                Refusal::NotAllowed,
+                "a reference in a request is not on 'resolve.allow'; it is answered with 403",
+            ),
+        };
+        let age = self.clock.age();
+        if self.slot_of(rule).is_some_and(|slot| slot.may_tell(age)) {
+            let message = format!("rule {}: {why}", rule.name());
+            self.host.log(Level::Warn, &message);
+        }
+        self.refuse(&refusal)
+    }
+}
