@@ -52,6 +52,24 @@ fn envoys_example_is_fine_and_says_where_its_reference_stands() {
 }
 
 #[test]
+fn what_depends_on_the_request_is_unchecked() {
+    let place = Place::new();
+    let filter = json!({
+        "resolver": { "upstream": "vaultref" },
+        "request": { "set": { "headers": { "x": "{vault://files/$(header:x-tenant)/key}" } } },
+        "resolve": { "allow": ["files/*"] },
+    });
+    place.put("filter.json", filter.to_string());
+    place.put("vaultref.yaml", {
+        let secrets = place.path().join("secrets");
+        format!("vaults: [{{name: fs, prefix: files, config: {{prefix: {secrets:?}}}}}]")
+    });
+    let (code, found) = place.findings(&["filter.json", "vaultref.yaml"]);
+    assert_eq!((code, found.len()), (0, 1), "{found:#?}");
+    assert_eq!(found[0]["verdict"], "unchecked");
+}
+
+#[test]
 fn exit_codes_are_as_documented() {
     let place = Place::new();
     let secrets = place.path().join("secrets");

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bodies;
 mod closed;
+mod dynamic;
 mod faults;
 mod host_function;
 mod kong;
