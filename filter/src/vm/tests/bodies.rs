@@ -1,5 +1,6 @@
 //! What becomes of requests whose bodies are written.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::testing::{Gateway, ROOT, failure, known, rule, secret};
@@ -491,4 +492,68 @@ fn requests_of_other_rules_pay_nothing() {
     let (context, _) = gateway.post(&[], "whatever");
     assert_eq!(gateway.end_body(context), Action::Continue);
     assert_eq!(gateway.host.count.get(), count + 1);
+}
+
+/// What may come for a request, in any order.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Answer,
+    /// So many bytes, and whether they are said to be all.
+    Body(usize, bool),
+    Tick,
+    Trailers,
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::Answer),
+        (0_usize..40, any::<bool>()).prop_map(|(size, is_end)| Event::Body(size, is_end)),
+        Just(Event::Body(22, true)),
+        Just(Event::Tick),
+        Just(Event::Trailers),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_the_client_s_own_value_never_goes_on(
+        is_nginx in any::<bool>(),
+        is_warm in any::<bool>(),
+        announced in any::<bool>(),
+        events in prop::collection::vec(any_event(), 0..8),
+    ) {
+        const OWN: &str = r#"{"auth":{"key":"own"}}"#;
+        let mut gateway = if is_nginx { Gateway::nginx() } else { Gateway::envoy() };
+        if is_warm {
+            gateway = gateway.warm(&json_rule());
+        } else {
+            prop_assert!(gateway.configure(&json_rule()));
+        }
+        let length = OWN.len().to_string();
+        let framing = if announced { ("content-length", length.as_str()) } else { ("transfer-encoding", "chunked") };
+        let (context, _) = gateway.post(&[JSON, framing], OWN);
+        for event in events {
+            let action = match event {
+                Event::Answer => {
+                    gateway.answer_all(known);
+                    continue;
+                }
+                Event::Body(size, is_end) => gateway.arrive(context, size.min(OWN.len()), is_end),
+                Event::Tick => {
+                    gateway.tick(300);
+                    gateway.host.current.set(context);
+                    continue;
+                }
+                Event::Trailers if is_nginx => continue,
+                Event::Trailers => {
+                    gateway.host.current.set(context);
+                    gateway.vm.on_request_trailers(context)
+                }
+            };
+            if action == Action::Continue {
+                prop_assert!(!gateway.body().contains("own"), "{}", gateway.body());
+                prop_assert_eq!(gateway.status(), None);
+            }
+        }
+    }
 }
