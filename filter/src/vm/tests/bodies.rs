@@ -441,6 +441,25 @@ fn on_error_holds_for_fields_of_bodies() {
 }
 
 #[test]
+fn a_body_gets_values_that_depend_on_the_request() {
+    for mut gateway in gateways() {
+        let request =
+            json!({"set": {"body": {"/key": "k-{vault://tenants/$(header:x-tenant)/key}"}}});
+        let mut configuration = rule(&request);
+        configuration["resolve"] = json!({"allow": ["tenants/*"]});
+        assert!(gateway.configure(&configuration), "{:?}", gateway.logs());
+        for tenant in ["a", "b", "a"] {
+            let headers = [JSON, ("content-length", "13"), ("x-tenant", tenant)];
+            let (context, _) = gateway.post(&headers, r#"{"key":"own"}"#);
+            gateway.answer_all(|reference, _| secret(&format!("<{reference}>"), "r"));
+            assert_eq!(gateway.end_body(context), Action::Continue);
+            let key = format!("k-<{{vault://tenants/{tenant}/key}}>");
+            assert_eq!(gateway.body(), json!({"key": key}).to_string());
+        }
+    }
+}
+
+#[test]
 fn a_secret_that_is_no_text_is_none_for_json() {
     let bytes = json!({"secret": {"value": {"bytes": "/w=="}, "revision": "r",
         "lifetime": {"fresh_for": 60, "usable_for": 600, "stale": false}}});
