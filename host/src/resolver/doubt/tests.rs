@@ -157,7 +157,7 @@ async fn an_outage_leaves_the_old_value_and_doubts_do_not_shorten_its_pauses() {
 async fn what_a_client_may_not_read_it_may_not_have_read_anew() {
     let bed = Bed::new();
     bed.revision(&[]).await;
-    let clients = "{vaults: [{name: env, prefix: v}], clients: [{name: a, peer: {uid: 1}, allow: [v/OTHER]}]}";
+    let clients = "{vaults: [{name: env, prefix: vv}], clients: [{name: a, peer: {uid: 1}, allow: [vv/OTHER]}]}";
     let config = crate::config::parse(clients, &Arc::default()).expect("a configuration");
     let client = config.clients.iter().next().expect("a client");
     let access = Access::Client(Arc::clone(client));
