@@ -221,7 +221,7 @@ fn whole_paths() {
 
 #[test]
 fn the_slowest_expression_on_the_longest_path_takes_a_bounded_time() {
-    let mut gateway = Gateway::envoy().warm(&rules(&[json!({"path_regex": "/(a?){60}a{60}b"})]));
+    let mut gateway = Gateway::envoy().warm(&rules(&[json!({"path_regex": "/([^/]*a){80}b"})]));
     let path = format!("/{}", "a".repeat(2047));
     let start = std::time::Instant::now();
     assert_eq!(used(&mut gateway, &[(":path", &path)]), Ok(None));
