@@ -165,6 +165,15 @@ fn secrets_that_the_upstream_repeats_are_masked(kind: Kind) -> Result<()> {
                 "headers": { "authorization": "{vault://files/short}" },
             } })),
             json!({
+                "match": { "path_prefix": "/brought" },
+                "resolve": { "headers": ["authorization"], "allow": ["files/*"] },
+            }),
+            json!({
+                "match": { "path_prefix": "/of" },
+                "request": { "set": { "headers": { "authorization": "Bearer {vault://files/$(path:2)}" } } },
+                "resolve": { "allow": ["files/*"] },
+            }),
+            json!({
                 "match": { "path_prefix": "/basic" },
                 "basic_auth": { "username": "ada", "password": "{vault://files/token}" },
             }),
@@ -174,6 +183,7 @@ fn secrets_that_the_upstream_repeats_are_masked(kind: Kind) -> Result<()> {
         .file("token", "the-token-1")
         .file("odd", "odd/secret &+ok")
         .file("short", "seven77")
+        .file("ada", "key-of-ada")
         .answering(reflect);
     if kind.is_nginx() {
         let mut world = plan.start()?;
@@ -215,6 +225,22 @@ fn secrets_that_the_upstream_repeats_are_masked(kind: Kind) -> Result<()> {
 
         let (_, response) = world.exchange(&Request::get("/basic"))?;
         assert_eq!(response.header("x-echo").as_deref(), Some("Basic ***"));
+
+        // A reference that the request brought, and one that is made of its path.
+        let brought = Request::get("/brought").header("authorization", "{vault://files/token}");
+        for request in [brought, Request::get("/of/ada")] {
+            let (seen, response) = world.exchange(&request)?;
+            let got = seen
+                .upstream()?
+                .header("authorization")
+                .context("a header")?;
+            assert!(
+                got.ends_with("the-token-1") || got.ends_with("key-of-ada"),
+                "{got}"
+            );
+            let echo = response.header("x-echo").context("an echo")?;
+            assert_eq!(echo.trim_start_matches("Bearer "), "***");
+        }
 
         let own = Request::get("/none").header("authorization", "Bearer the-token-1");
         let (_, response) = world.exchange(&own)?;
