@@ -26,7 +26,7 @@ use vaultref_scenarios::gate::Gate;
 use vaultref_scenarios::ports;
 use vaultref_scenarios::upstream::{Reply, Upstream};
 use vaultref_scenarios::wait;
-use vaultref_scenarios::world::{Harness, Kind};
+use vaultref_scenarios::world::{Harness, Kind, Seen};
 
 use crate::closed::kv2_answer;
 
@@ -216,6 +216,42 @@ fn a_changed_value_comes_with_a_poll_and_an_unchanged_one_costs_little() -> Resu
         let seen = harness.send(&own("/"));
         seen.is_ok_and(|seen| seen.has_authorization("Bearer newer"))
     })
+}
+
+/// A reference that comes with the request, and one with a parameter; the host's policy stands behind
+/// the rule's list.
+#[test]
+fn what_a_request_brings_is_asked_of_the_host() -> Result<()> {
+    for kind in [Kind::HarnessEnvoy, Kind::HarnessNginx] {
+        let embedder = Embedder::new()?;
+        let configuration = json!({
+            "resolver": { "host_function": true },
+            "request": { "set": { "headers": { "authorization": "{vault://files/$(header:x-name)}" } } },
+            "resolve": { "headers": ["x-key"], "allow": ["files/*"] },
+        });
+        let mut harness = embedder.gateway(kind, &configuration)?;
+        let named = |name: &str| own("/").header("x-name", name);
+        let request = named("token").header("x-key", "Key {vault://files/token}");
+        wait::until_true("both values", wait::SOON, || {
+            harness.tick();
+            let seen = harness.send(&request);
+            let is_whole = |seen: &Seen| match seen {
+                Seen::Upstream(got) => got.header("x-key").as_deref() == Some("Key ours"),
+                _ => false,
+            };
+            seen.is_ok_and(|seen| seen.has_authorization("ours") && is_whole(&seen))
+        })?;
+        let denied = || embedder.has_answered(|answer| failure(answer) == Some("denied"));
+        assert!(!denied());
+        // In nginx nothing waits for what is pending, so it takes more than one.
+        wait::until_true("a denial", wait::SOON, || {
+            harness.tick();
+            let seen = harness.send(&named("private"));
+            assert!(seen.is_ok_and(|seen| seen.has_status(503)));
+            denied()
+        })?;
+    }
+    Ok(())
 }
 
 /// A value that is no text, whole and within another.
