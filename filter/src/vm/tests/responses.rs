@@ -103,6 +103,29 @@ fn a_status_that_the_rule_names_has_its_secrets_read_anew_with_the_next_tick() {
     }
 }
 
+/// Of a rule with parameters the values of the tenant are, and those alone; where a field may hold
+/// references, what it held.
+#[test]
+fn what_a_request_brought_is_read_anew_as_well() {
+    let configuration = json!({"resolver": {"upstream": "u"}, "refresh_on_status": [401],
+        "request": {"set": {"headers": {"x": "Bearer {vault://v/$(header:x-tenant)}"}}},
+        "resolve": {"headers": ["x-key"], "allow": ["v/*"]}});
+    let mut gateway = warm(Gateway::envoy(), &configuration);
+    for tenant in ["a", "b"] {
+        gateway.request(&[("x-tenant", tenant), ("x-key", "{vault://v/key}")]);
+        gateway.answer_all(known);
+    }
+    refreshed(&mut gateway);
+    let (context, action) = gateway.request(&[("x-tenant", "b"), ("x-key", "{vault://v/key}")]);
+    assert_eq!(action, Action::Continue);
+    answer(&mut gateway, context, "401", &[]);
+    gateway.tick(200);
+    let poll = gateway.take_dispatched().remove(0);
+    let known = json!(["{vault://v/a}", "{vault://v/b}", "{vault://v/key}"]);
+    assert_eq!(poll.body["references"], known);
+    assert_eq!(poll.body["refresh"], json!([1, 2]));
+}
+
 #[test]
 fn a_client_that_provokes_refusals_causes_no_more_polls() {
     let mut gateway = warm(Gateway::envoy(), &refreshing());
