@@ -31,6 +31,24 @@ fn envoy_body_is_held_until_the_end_and_replaced() {
 }
 
 #[test]
+fn envoy_hands_a_body_over_piece_by_piece() {
+    let guest = Guest::new().on("request_body", |g| {
+        g.note("size", "(local.get $b)")
+            + &g.note("end", "(local.get $c)")
+            + "(if (i32.eqz (local.get $c)) (then (return (i32.const 1))))"
+    });
+    let mut gateway = start(guest);
+    let mut request = Request::new("POST", "/");
+    request.pieces = vec![b"old".to_vec(), b" body".to_vec()];
+    let stream = gateway.request(0, request);
+    assert_eq!(
+        lines(&gateway),
+        ["size=3", "end=0", "size=8", "end=0", "size=8", "end=1"]
+    );
+    assert_eq!(gateway.upstream_request(stream).body, b"old body");
+}
+
+#[test]
 fn envoy_headers_leave_before_the_body() {
     let guest = Guest::new().on("request_body", |g| {
         let set = g.replace("x", "too late");
