@@ -115,7 +115,7 @@ mod tests {
               - 7
               - match: {host: ['a:1', good, 'b:2'], methods: [post, GET], path_prefix: v1}
                 request:
-                  set: {headers: {Host: x, good: '{vault://a/b}', x: y}, body: {/a: b}}
+                  set: {headers: {Host: x, good: '{vault://a/b}', x: y}, body: {/a: 7}}
                   add: {headers: {X: z}}
                   remove: {headers: [ok, 'b d', ok]}
                 on_error: {status: 200}
@@ -139,7 +139,7 @@ mod tests {
                 "/rules/1/on_error/status",
                 "/rules/1/request/remove/headers/1",
                 "/rules/1/request/remove/headers/2",
-                "/rules/1/request/set/body",
+                "/rules/1/request/set/body/~1a",
                 "/rules/1/request/set/headers/Host",
                 "/rules/1/request/set/headers/x",
                 "/rules/2/basic_auth",
