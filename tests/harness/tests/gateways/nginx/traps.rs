@@ -147,6 +147,8 @@ fn nginx_functions_that_are_not_implemented_trap() {
         ("proxy_grpc_send", 4),
         ("proxy_grpc_stream", 9),
         ("proxy_resolve_shared_queue", 5),
+        ("proxy_define_metric", 4),
+        ("proxy_get_metric", 2),
     ] {
         let call = format!("(call ${name} {})", zero(count));
         let guest = Guest::new().on("request_headers", |g| g.note("called", call));
