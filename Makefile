@@ -98,11 +98,16 @@ lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc $(LOCKED) --workspace --no-deps
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc $(LOCKED) --package vaultref-abi --package vaultref-sdk --target wasm32-wasip1 --no-deps
 
-fuzz: ## the property tests with many cases (PROPTEST_CASES=20000)
-	$(call say,fuzz: property tests with $(PROPTEST_CASES) cases each)
+fuzz: wasm ## inputs by chance for the filter, then many property tests (FUZZ_ARGS=--help, PROPTEST_CASES=20000)
+	$(call say,fuzz: the filter natively and in the harness)
 	# Our own crates optimised for once: millions of cases run in them.
 	export CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_TEST_OPT_LEVEL=2
-	PROPTEST_CASES=$(PROPTEST_CASES) $(CARGO) test $(LOCKED) $(FUZZ_PACKAGES) $(FUZZ_ARGS)
+	$(CARGO) build $(LOCKED) --package vaultref-scenarios --bin fuzz
+	"$(TARGET_DIR)/debug/fuzz" $(FUZZ_ARGS)
+	# Whoever looks at one input wants nothing else.
+	case "$(FUZZ_ARGS)" in *--replay*|*--distil*|*--help*) exit ;; esac
+	printf '\n==> fuzz: property tests with $(PROPTEST_CASES) cases each\n'
+	PROPTEST_CASES=$(PROPTEST_CASES) $(CARGO) test $(LOCKED) $(FUZZ_PACKAGES)
 
 wasm: ## both modules as shipped: dist/vaultref.wasm and dist/vaultref-envoy.wasm
 	$(call say,wasm: dist/vaultref.wasm for every gateway and dist/vaultref-envoy.wasm for Envoy)

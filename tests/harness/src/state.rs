@@ -39,6 +39,7 @@ pub(crate) struct State {
     pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) foreign: Option<Arc<dyn ForeignFunctions>>,
     pub(crate) hold_answers: bool,
+    pub(crate) no_sockets: bool,
     pub(crate) log_level: LogLevel,
     pub(crate) events: Sender<Event>,
 

@@ -138,6 +138,12 @@ impl Vm {
             .is_some()
     }
 
+    /// The bytes of a memory that the module exports under this name.
+    pub(crate) fn exported_memory(&mut self, name: &str) -> Option<Vec<u8>> {
+        let memory = self.instance.get_memory(&mut self.store, name)?;
+        Some(memory.data(&self.store).to_vec())
+    }
+
     /// The size of the VM's memory in bytes.
     pub(crate) fn memory_size(&self) -> usize {
         self.store

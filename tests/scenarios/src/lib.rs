@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod drongo;
 pub mod envoy;
 pub mod front;
+pub mod fuzz;
 pub mod gate;
 pub mod keyvault;
 pub mod load;

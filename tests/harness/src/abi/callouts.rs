@@ -185,6 +185,7 @@ impl Dispatch {
             let _ = events.send(event);
         };
         let flight = match route {
+            Route::To(_) if state.no_sockets => None,
             Route::To(target) => Some(Flight::start(target, wire.clone(), head, tell)),
             Route::ByHand => None,
             Route::Fails | Route::Malformed | Route::NoEndpoint | Route::Unknown => {

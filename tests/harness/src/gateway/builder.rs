@@ -29,6 +29,7 @@ pub struct GatewayBuilder {
     foreign: Option<Arc<dyn ForeignFunctions>>,
     clock: ManualClock,
     hold_answers: bool,
+    no_sockets: bool,
     log_level: LogLevel,
     response: Option<Response>,
     stop_iteration: bool,
@@ -50,6 +51,7 @@ impl GatewayBuilder {
             foreign: None,
             clock: ManualClock::default(),
             hold_answers: false,
+            no_sockets: false,
             log_level: LogLevel::Info,
             response: Some(Response {
                 status: 200,
@@ -131,6 +133,14 @@ impl GatewayBuilder {
     #[must_use]
     pub fn hold_answers(mut self) -> Self {
         self.hold_answers = true;
+        self
+    }
+
+    /// No callout opens a socket, whatever address the filter names: each waits until the test gives
+    /// its answer, as with [`Upstream::ByHand`].
+    #[must_use]
+    pub fn no_sockets(mut self) -> Self {
+        self.no_sockets = true;
         self
     }
 
@@ -246,6 +256,7 @@ impl GatewayBuilder {
             properties: self.properties,
             foreign: self.foreign,
             hold_answers: self.hold_answers,
+            no_sockets: self.no_sockets,
             log_level: self.log_level,
             events: sender,
             log: Vec::new(),

@@ -321,6 +321,14 @@ impl Gateway {
         vms.map(Vm::memory_size).sum()
     }
 
+    /// The bytes of a memory that the module exports under this name, in each of a worker's VMs: for
+    /// modules that keep an account of themselves in one.
+    pub fn exported_memories(&mut self, worker: usize, name: &str) -> Vec<Vec<u8>> {
+        let slots = self.workers[worker].slots.iter_mut();
+        let vms = slots.flat_map(|slot| slot.vm.iter_mut().chain(slot.isolated.values_mut()));
+        vms.filter_map(|vm| vm.exported_memory(name)).collect()
+    }
+
     /// Whether a worker serves.
     pub fn worker_state(&self, worker: usize) -> &WorkerState {
         &self.workers[worker].state

@@ -1,0 +1,92 @@
+//! Words that mean something to the filter.
+
+/// Names of fields of its configuration, and of the resolver's answers.
+pub(super) const FIELDS: [&str; 64] = [
+    "add", "allow", "append", "authorization", "basic_auth", "body", "body_limit", "bytes",
+    "default", "failure", "fresh_for", "headers", "host", "host_function", "kind", "known",
+    "lifetime", "match", "max", "max_bytes", "methods", "message", "on_error", "on_excess",
+    "password", "path", "path_prefix", "path_regex", "properties", "querystring", "redact_headers",
+    "references", "refresh_on_status", "refusal", "remove", "rename", "replace", "request",
+    "resolve", "resolver", "response", "results", "retry_after", "retryable", "revision", "rules",
+    "secret", "set", "stale", "status", "text", "timeout_ms", "token_env", "unchanged", "upstream",
+    "usable_for", "username", "value", "wait_ms", "without_field", "/auth/key", "/", "/a/0/b", "",
+];
+
+/// Names of headers, parameters, properties and fields of bodies.
+pub(super) const HEADERS: [&str; 30] = [
+    "authorization", "x-key", "x-added", "x-appended", "x-tier", "x-tenant", "key", "api_key", "q",
+    "content-type", "content-length", "transfer-encoding", "host", ":path", ":authority", "cookie",
+    "X-Key", "x-upstream-key", "/key", "/auth/key", "/list/0", "/-", "/a~1b", "@xds.route_name",
+    "@kong.route_name", "kong.route_name", "xds.route_name", "expect", "x-debug", "x key",
+];
+
+/// Whole values.
+pub(super) const TEXTS: [&str; 56] = [
+    "",
+    "{vault://files/token}",
+    "Bearer {vault://files/token}",
+    "{vault://files/other}",
+    "{vault://pay/stripe/token#2}",
+    "{vault://env/KEY?ttl=60}",
+    "{vault://env/KEY?ttl=60&neg_ttl=1&base64_decode=true}",
+    "{vault://a/b}{vault://a/c}",
+    "{{vault://a/b}",
+    "{{{vault://a/b}",
+    "{vault://a/b",
+    "{vault://}",
+    "{vault://a/%2Fdb%2Fpassword}",
+    "{vault://tenants/$(header:x-tenant)/key}",
+    "{vault://tenants/$(query:q)/key}",
+    "{vault://tenants/$(path:1)/key}",
+    "{vault://tenants/$(property:kong.route_name)/key}",
+    "{vault://tenants/$(header:x-tenant)}",
+    "$(header:x-tenant)",
+    "0WN-value",
+    "gold",
+    "..",
+    "%2e%2e",
+    "a/../b",
+    "a%2Fb",
+    "*.example.com",
+    "api.example.com",
+    "example.com:8080",
+    "/",
+    "/v1",
+    "/v1/",
+    "/v1/x",
+    "/v1/../admin",
+    "/v1/%2e%2e/admin",
+    "/v1;x",
+    "//v1",
+    "/v1\\x",
+    "/(a|b)*c",
+    "/(x+x+)+y",
+    "/[^/]{1,40}(/.*)?",
+    "GET",
+    "POST",
+    "tenants/*",
+    "files/*",
+    "*",
+    "refuse",
+    "pass",
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "application/json; charset=utf-8",
+    "text/plain",
+    "multipart/form-data; boundary=x",
+    "VAULTREF_TOKEN",
+    "resolver:1",
+    "unix:/run/vaultref/vaultref.sock",
+    "http://x",
+];
+
+/// Pieces.
+pub(super) const DICTIONARY: [&str; 64] = [
+    "{", "}", "{{", "{vault://", "vault://", "{vault://a/b}", "{vault://files/token}", "$(", ")",
+    "$(header:x-tenant)", "$(path:1)", "$(query:q)", "/", "//", "/../", "/./", "%2e", "%2F", "%7D",
+    "%00", "%", "?", "&", "=", "#", ";", "+", ":", "\\", "\"", "'", "\u{0}", "\r\n", "\t", "\u{7f}",
+    "ü", "\u{ffff}", "\\u0000", "\\ud800", "[", "]", "[[[[[[[[", "{\"a\":{\"a\":{\"a\":", ",", "0",
+    "-1", "1e999", "18446744073709551616", "null", "true", "key=0WN-k", "&key={vault://a/b}",
+    "0WN-", "*", ".", "..", "(", "{1,1000}", "[a-z]*", "?ttl=1", "#3", "base64_decode=true",
+    "\u{feff}", " ",
+];

@@ -1,0 +1,45 @@
+//! What one run has shown: where it has been, and whether something was wrong.
+
+use std::collections::BTreeSet;
+
+use super::random::hash;
+
+/// What one run has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Everything by which a run can differ from others: places in the code, log lines without their
+    /// names, answers, costs to the nearest power of two. Hashed.
+    pub features: BTreeSet<u64>,
+    /// What must not happen and has.
+    pub finding: Option<String>,
+}
+
+impl Report {
+    /// Notes a feature of this kind.
+    pub(super) fn note(&mut self, kind: &str, what: impl AsRef<[u8]>) {
+        let bytes = [kind.as_bytes(), b"\0", what.as_ref()].concat();
+        self.features.insert(hash(&bytes));
+    }
+
+    /// Notes a log line, without what differs from one configuration to the next.
+    pub(super) fn note_line(&mut self, line: &str) {
+        self.note("log", template(line));
+    }
+
+    /// Something is wrong; the first is kept.
+    pub(super) fn found(&mut self, what: impl Into<String>) {
+        self.finding.get_or_insert_with(|| what.into());
+    }
+}
+
+/// A line without numbers, quoted names and places.
+fn template(line: &str) -> String {
+    let pieces = line.split('\'').step_by(2);
+    let unquoted = pieces.collect::<Vec<_>>().join("'");
+    let words = unquoted
+        .split(' ')
+        .map(|word| if word.starts_with('/') { "/" } else { word });
+    let mut short = words.collect::<Vec<_>>().join(" ");
+    short.retain(|letter| !letter.is_ascii_digit());
+    short
+}
