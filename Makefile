@@ -26,6 +26,10 @@ EXAMPLE_FILTER := --manifest-path examples/filter/Cargo.toml --target-dir $(TARG
 OWN_MANIFESTS := tests/guests/Cargo.toml examples/component/Cargo.toml examples/filter/Cargo.toml
 PROGRAMS := $(CARGO) build $(LOCKED) --package vaultref-host --package vaultref-scenarios --bins
 
+# What the fuzzer's own time goes into.
+fast = --config profile.dev.package.$(1).opt-level=2
+FUZZ_FAST := $(call fast,vaultref-harness) $(call fast,vaultref-scenarios)
+
 # Packages with property tests, and how many cases `make fuzz` gives each.
 FUZZ_PACKAGES ?= $(patsubst %,--package %,vaultref-contract vaultref-filter vaultref-host)
 PROPTEST_CASES ?= 20000
@@ -100,13 +104,13 @@ lint: ## format, clippy, dependencies (bans, licenses, sources), documentation
 
 fuzz: wasm ## inputs by chance for the filter, then many property tests (FUZZ_ARGS=--help, PROPTEST_CASES=20000)
 	$(call say,fuzz: the filter natively and in the harness)
-	# Our own crates optimised for once: millions of cases run in them.
-	export CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_TEST_OPT_LEVEL=2
-	$(CARGO) build $(LOCKED) --package vaultref-scenarios --bin fuzz
+	$(CARGO) build $(LOCKED) --package vaultref-scenarios --bin fuzz $(FUZZ_FAST)
 	"$(TARGET_DIR)/debug/fuzz" $(FUZZ_ARGS)
 	# Whoever looks at one input wants nothing else.
 	case "$(FUZZ_ARGS)" in *--replay*|*--distil*|*--help*) exit ;; esac
 	printf '\n==> fuzz: property tests with $(PROPTEST_CASES) cases each\n'
+	# Our own crates optimised for once: millions of cases run in them.
+	export CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_TEST_OPT_LEVEL=2
 	PROPTEST_CASES=$(PROPTEST_CASES) $(CARGO) test $(LOCKED) $(FUZZ_PACKAGES)
 
 wasm: ## both modules as shipped: dist/vaultref.wasm and dist/vaultref-envoy.wasm

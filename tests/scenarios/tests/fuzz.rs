@@ -13,7 +13,7 @@ fn nothing_is_wrong_after_any_input_that_was_kept() -> Result<()> {
     let modules = Modules::read()?;
     for folder in ["seeds", "corpus", "found"] {
         let inputs = fuzz::load(&fuzz::folder(folder))?;
-        assert!(!inputs.is_empty(), "{folder}");
+        assert!(!inputs.is_empty() || folder == "found", "{folder}");
         for (file, script) in inputs {
             if let Some(what) = fuzz::run(&modules, &script).finding {
                 bail!("{}: {what}", file.display());

@@ -117,7 +117,9 @@ fn run(
     writeln!(log, "seed {seed}: {summary}, {findings} findings")?;
     if new > 0 {
         let at = kept.display();
-        say(&format!("new inputs are in {at}; --distil takes what they add into the checkout"))?;
+        say(&format!(
+            "new inputs are in {at}; --distil takes what they add into the checkout"
+        ))?;
     }
     Ok(match findings {
         0 => ExitCode::SUCCESS,
@@ -182,7 +184,11 @@ fn distil(modules: &Modules, scripts: Vec<Script>) -> Result<ExitCode> {
         fuzz::save(&folder, script)?;
     }
     let size: usize = few.iter().map(Script::size).sum();
-    say(&format!("{} inputs, {size} bytes, in {}", few.len(), folder.display()))?;
+    say(&format!(
+        "{} inputs, {size} bytes, in {}",
+        few.len(),
+        folder.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -120,7 +120,10 @@ impl<'a> Campaign<'a> {
         };
         let nothing = Script::default();
         let script = self.corpus.get(at).unwrap_or(&nothing);
-        let other = self.corpus.get(self.random.below(count)).unwrap_or(&nothing);
+        let other = self
+            .corpus
+            .get(self.random.below(count))
+            .unwrap_or(&nothing);
         mutate(script, other, &mut self.random)
     }
 
@@ -161,6 +164,8 @@ impl<'a> Campaign<'a> {
 
 /// By which two findings count as the same.
 fn start(what: &str) -> String {
-    let words = what.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    let words = what
+        .split(' ')
+        .filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
     words.take(5).collect::<Vec<_>>().join(" ")
 }

@@ -343,8 +343,7 @@ impl<'a> Run<'a> {
                     Outcome::Upstream(_) => "upstream".to_owned(),
                     Outcome::Waiting => "waiting".to_owned(),
                 };
-                self.report
-                    .note("outcome", format!("{} {what}", self.kind));
+                self.report.note("outcome", format!("{} {what}", self.kind));
             }
             for call in gateway.callouts() {
                 if contains(&call.body, SECRET.as_bytes()) {

@@ -109,7 +109,14 @@ fn new_step(random: &mut Random) -> Step {
             let name = random.pick(&HEADERS).as_bytes();
             Step::new(
                 "request",
-                &[b"GET", b"api.example.com", path.as_bytes(), b"", name, b"0WN-2"],
+                &[
+                    b"GET",
+                    b"api.example.com",
+                    path.as_bytes(),
+                    b"",
+                    name,
+                    b"0WN-2",
+                ],
             )
         }
     }
@@ -309,7 +316,11 @@ fn change_bytes(old: &[u8], random: &mut Random) -> Vec<u8> {
         6 if at < end => {
             let piece = new[at..end].to_vec();
             // Now and then so often that some limit is met.
-            let times = if random.once_in(8) { 1 << random.below(12) } else { 1 };
+            let times = if random.once_in(8) {
+                1 << random.below(12)
+            } else {
+                1
+            };
             new.splice(at..at, piece.repeat(times));
         }
         7 => new.truncate(at),

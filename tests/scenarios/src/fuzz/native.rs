@@ -175,7 +175,8 @@ impl Run<'_> {
                 let body = step.bytes(2).to_vec();
                 *memory.answer.borrow_mut() = (vec![pair(MARKER.0, MARKER.1)], body.clone());
                 self.enter(number(0));
-                self.vm.on_http_call_response(number(0), number(1), 1, body.len());
+                self.vm
+                    .on_http_call_response(number(0), number(1), 1, body.len());
             }
             "disconnect" => {
                 let contexts: Vec<u32> = memory.requests.borrow().keys().copied().collect();
@@ -338,8 +339,10 @@ impl Memory {
     /// A call that is open, or any; it is over then.
     fn call(&self, at: usize, any: bool) -> Option<Call> {
         let mut calls = self.calls.borrow_mut();
-        let mut found: Vec<&mut Call> =
-            calls.iter_mut().filter(|call| any || call.is_open).collect();
+        let mut found: Vec<&mut Call> = calls
+            .iter_mut()
+            .filter(|call| any || call.is_open)
+            .collect();
         let count = found.len();
         let call = found.get_mut(at % count.max(1))?;
         call.is_open = false;
@@ -406,7 +409,10 @@ impl Host for &Memory {
     fn log(&self, level: Level, message: &str) {
         let mut report = self.report.borrow_mut();
         report.note_line(&format!("{level:?} {message}"));
-        if [SECRET, TOKEN, OWN].iter().any(|word| message.contains(word)) {
+        if [SECRET, TOKEN, OWN]
+            .iter()
+            .any(|word| message.contains(word))
+        {
             report.found(format!("natively, in the log: {message}"));
         }
     }
@@ -452,7 +458,8 @@ impl Host for &Memory {
                 Some(at) if is_nginx => held.headers[at].1 = value.to_vec(),
                 _ => {
                     held.headers.retain(|pair| !is_same(pair, name));
-                    held.headers.push((name.as_bytes().to_vec(), value.to_vec()));
+                    held.headers
+                        .push((name.as_bytes().to_vec(), value.to_vec()));
                 }
             }
         })
@@ -484,11 +491,13 @@ impl Host for &Memory {
             ["plugin_vm_id"] if !self.is_nginx => Ok(Vec::new()),
             ["ngx", "upstream_uri"] if self.is_kong => self.with(|held| held.path.clone()),
             ["ngx", "request_uri"] if self.is_nginx => self.with(|held| held.sent.path.clone()),
-            _ => self.with(|held| {
-                let mut properties = held.sent.properties.iter();
-                let found = properties.find(|(known, _)| known == path);
-                found.map(|(_, value)| value.clone())
-            })?.ok_or(Status::NotFound),
+            _ => self
+                .with(|held| {
+                    let mut properties = held.sent.properties.iter();
+                    let found = properties.find(|(known, _)| known == path);
+                    found.map(|(_, value)| value.clone())
+                })?
+                .ok_or(Status::NotFound),
         }
     }
 
@@ -502,13 +511,7 @@ impl Host for &Memory {
         self.with(|held| held.path = value.to_vec())
     }
 
-    fn dispatch(
-        &self,
-        _: &str,
-        _: &[(&str, &[u8])],
-        body: &[u8],
-        _: u32,
-    ) -> Result<u32, Status> {
+    fn dispatch(&self, _: &str, _: &[(&str, &[u8])], body: &[u8], _: u32) -> Result<u32, Status> {
         self.ask("proxy_http_call")?;
         let mut calls = self.calls.borrow_mut();
         let token = u32::try_from(calls.len()).unwrap_or(u32::MAX);

@@ -24,7 +24,7 @@
 //! | `fault FUNCTION STATUS TIMES` | a function of the host fails with this status |
 
 use serde_json::Value;
-use vaultref_harness::{CalloutAnswer, Callback, Fault, Headers, Request, Response, Status};
+use vaultref_harness::{Callback, CalloutAnswer, Fault, Headers, Request, Response, Status};
 
 use super::script::Step;
 
@@ -226,10 +226,7 @@ pub(super) fn as_struct(json: &[u8]) -> Vec<u8> {
 
 fn object(members: &serde_json::Map<String, Value>) -> Vec<u8> {
     let members = members.iter().map(|(name, value)| {
-        let member = [
-            field(1, name.as_bytes()),
-            field(2, &self::value(value)),
-        ];
+        let member = [field(1, name.as_bytes()), field(2, &self::value(value))];
         field(1, &member.concat())
     });
     members.collect::<Vec<_>>().concat()
