@@ -106,6 +106,7 @@ impl<'a> Run<'a> {
             "configure-partly" => self.configure(step.bytes(0), false),
             "configure-raw" => {
                 self.oracle.is_blind = true;
+                self.oracle.look_at(step.bytes(0));
                 self.install(step.bytes(0).to_vec());
             }
             "configure-struct" => {
@@ -317,7 +318,7 @@ impl<'a> Run<'a> {
 
     fn judge_line(&mut self, line: &str) {
         self.report.note_line(line);
-        if line.contains(SECRET) || line.contains(TOKEN) || line.contains(steps::OWN) {
+        if self.oracle.is_leak(line) {
             self.report.found(format!("in the log: {line}"));
         }
         if line.chars().any(char::is_control) {

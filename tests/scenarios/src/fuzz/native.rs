@@ -13,9 +13,9 @@ use vaultref_harness::{Headers, Request, Response, UpstreamRequest};
 
 use super::oracle::Oracle;
 use super::report::Report;
-use super::resolver::{Resolver, SECRET};
+use super::resolver::Resolver;
 use super::script::{Script, Step};
-use super::steps::{self, OWN, TOKEN, TOKEN_NAME};
+use super::steps::{self, TOKEN, TOKEN_NAME};
 
 const MARKER: (&str, &str) = ("x-vaultref-contract", "1");
 
@@ -122,6 +122,7 @@ impl Run<'_> {
             }
             "configure-raw" => {
                 self.oracle.is_blind = true;
+                self.oracle.look_at(step.bytes(0));
                 self.configure(step.bytes(0).to_vec());
             }
             "mood" => memory.resolver.borrow_mut().mood = step.text(0),
@@ -278,6 +279,12 @@ impl Run<'_> {
     }
 
     fn end(&mut self) {
+        for line in self.memory.lines.borrow().iter() {
+            if self.oracle.is_leak(line) {
+                let mut report = self.memory.report.borrow_mut();
+                report.found(format!("natively, in the log: {line}"));
+            }
+        }
         let requests = self.memory.requests.borrow();
         let resolver = self.memory.resolver.borrow();
         for held in requests.values() {
@@ -312,6 +319,7 @@ struct Memory {
     resolver: RefCell<Resolver>,
     faults: RefCell<Vec<(String, u32, u32)>>,
     report: RefCell<Report>,
+    lines: RefCell<Vec<String>>,
 }
 
 struct Held {
@@ -407,14 +415,9 @@ fn is_same(pair: &HeaderPair, name: &str) -> bool {
 
 impl Host for &Memory {
     fn log(&self, level: Level, message: &str) {
-        let mut report = self.report.borrow_mut();
-        report.note_line(&format!("{level:?} {message}"));
-        if [SECRET, TOKEN, OWN]
-            .iter()
-            .any(|word| message.contains(word))
-        {
-            report.found(format!("natively, in the log: {message}"));
-        }
+        let line = format!("{level:?} {message}");
+        self.report.borrow_mut().note_line(&line);
+        self.lines.borrow_mut().push(message.to_owned());
     }
 
     fn now(&self) -> u64 {

@@ -119,7 +119,8 @@ impl Step {
         }
         let mut words = words.into_iter();
         let word = String::from_utf8_lossy(&words.next()?).into_owned();
-        if word.starts_with('#') {
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if word.is_empty() || !word.chars().all(is_word) {
             return None;
         }
         let arguments = words.map(|mut word| {
