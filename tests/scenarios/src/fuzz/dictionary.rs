@@ -103,8 +103,10 @@ pub(super) const HEADERS: [&str; 30] = [
 ];
 
 /// Whole values.
-pub(super) const TEXTS: [&str; 56] = [
+pub(super) const TEXTS: [&str; 58] = [
     "",
+    "=authorization",
+    "=path",
     "{vault://files/token}",
     "Bearer {vault://files/token}",
     "{vault://files/other}",

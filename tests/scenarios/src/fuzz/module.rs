@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use vaultref_harness::{
     CalloutAnswer, CalloutRecord, Fault, ForeignCaller, Gateway, GatewayBuilder, Isolation,
-    LoadError, Module, NginxOptions, Outcome, Plugin, Profile, Request, Response, Status, StreamId,
-    Upstream, WorkerState,
+    LoadError, Module, NginxOptions, Outcome, Plugin, Profile, Request, Status, StreamId, Upstream,
+    WorkerState,
 };
 
 use super::coverage::{MARKS, mark};
@@ -73,7 +73,8 @@ struct Run<'a> {
     resolver: Arc<Mutex<Resolver>>,
     oracle: Oracle,
     streams: Vec<(StreamId, Request)>,
-    response: Option<Response>,
+    /// How the upstream answers.
+    response: Step,
     seen_calls: usize,
     seen_lines: usize,
     report: Report,
@@ -93,7 +94,7 @@ impl<'a> Run<'a> {
             resolver: Arc::default(),
             oracle,
             streams: Vec::new(),
-            response: None,
+            response: Step::default(),
             seen_calls: 0,
             seen_lines: 0,
             report: Report::default(),
@@ -116,7 +117,7 @@ impl<'a> Run<'a> {
             "fault" => self.fault(step),
             "mood" => self.resolver().mood = step.text(0),
             "rotate" => self.resolver().rotate(),
-            "response" => self.response = Some(steps::response(step)),
+            "response" => self.response = step.clone(),
             _ => {
                 self.start_bare();
                 self.in_gateway(step);
@@ -169,15 +170,13 @@ impl<'a> Run<'a> {
             .foreign(Arc::new(function))
             .env(TOKEN_NAME, TOKEN)
             .no_sockets()
+            .respond_by_hand()
             .fuel_limit(FUEL);
         for name in steps::UPSTREAMS {
             builder = builder.upstream(name, Upstream::ByHand);
         }
         for fault in self.faults.drain(..) {
             builder = builder.inject(fault);
-        }
-        if let Some(response) = &self.response {
-            builder = builder.response(response.clone());
         }
         self.gateway = Some(builder.start()?);
         Ok(())
@@ -284,6 +283,12 @@ impl<'a> Run<'a> {
             _ => {}
         }
         gateway.pump();
+        // The upstream answers what it has got.
+        for (stream, _) in &self.streams {
+            if let Outcome::Upstream(got) = gateway.outcome(*stream) {
+                gateway.respond(*stream, steps::response(&self.response, &got));
+            }
+        }
     }
 
     /// Looks at what is new since the last step.
@@ -380,7 +385,13 @@ fn judge_stream(
     resolver: &Resolver,
 ) -> Result<(), String> {
     match gateway.outcome(stream) {
-        Outcome::Upstream(got) => oracle.judge(sent, &got, resolver),
+        Outcome::Upstream(got) => {
+            oracle.judge(sent, &got, resolver)?;
+            match gateway.client_response(stream) {
+                Some(response) => oracle.judge_response(&got, &response.headers),
+                None => Ok(()),
+            }
+        }
         outcome => {
             if let Outcome::Local(response) = outcome {
                 oracle.judge_answer(&response)?;

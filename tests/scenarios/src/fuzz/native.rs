@@ -53,6 +53,7 @@ fn run_steps(script: &Script) -> Report {
         oracle: Oracle::default(),
         root: 0,
         next: 1,
+        response: Step::default(),
     };
     run.oracle.is_lenient = kind == "kong-38";
     for step in &script.steps {
@@ -104,6 +105,8 @@ struct Run<'a> {
     oracle: Oracle,
     root: u32,
     next: u32,
+    /// How the upstream answers.
+    response: Step,
 }
 
 impl Run<'_> {
@@ -187,8 +190,10 @@ impl Run<'_> {
                 }
             }
             "call" => self.call(step),
+            "response" => self.response = step.clone(),
             _ => {}
         }
+        self.respond();
     }
 
     fn configure(&mut self, bytes: Vec<u8>) {
@@ -223,6 +228,7 @@ impl Run<'_> {
             path: sent.path.clone(),
             sent,
             headers,
+            response: Vec::new(),
             state: State::Waiting,
         };
         self.memory.requests.borrow_mut().insert(context, request);
@@ -230,6 +236,23 @@ impl Run<'_> {
         self.vm.on_context_create(context, self.root);
         if self.vm.on_request_headers(context) == Action::Continue {
             self.memory.go_on(context);
+        }
+    }
+
+    /// The upstream answers what it has got.
+    fn respond(&mut self) {
+        let due = std::mem::take(&mut *self.memory.due.borrow_mut());
+        for context in due {
+            if let Some(held) = self.memory.requests.borrow_mut().get_mut(&context)
+                && let State::Upstream(got) = &held.state
+            {
+                let response = steps::response(&self.response, got);
+                held.response = response.headers.pairs().to_vec();
+                let status = response.status.to_string().into_bytes();
+                held.response.push((b":status".to_vec(), status));
+            }
+            self.enter(context);
+            let _ = self.vm.on_response_headers(context);
         }
     }
 
@@ -291,7 +314,14 @@ impl Run<'_> {
             let judged = match &held.state {
                 State::Waiting => Ok(()),
                 State::Answered(response) => self.oracle.judge_answer(response),
-                State::Upstream(got) => self.oracle.judge(&held.sent, got, &resolver),
+                State::Upstream(got) => {
+                    self.oracle
+                        .judge(&held.sent, got, &resolver)
+                        .and_then(|()| {
+                            let echoed = Headers::from_iter(held.response.iter().cloned());
+                            self.oracle.judge_response(got, &echoed)
+                        })
+                }
             };
             if let Err(why) = judged {
                 let mut report = self.memory.report.borrow_mut();
@@ -320,12 +350,16 @@ struct Memory {
     faults: RefCell<Vec<(String, u32, u32)>>,
     report: RefCell<Report>,
     lines: RefCell<Vec<String>>,
+    /// Requests that the upstream has got and not answered.
+    due: RefCell<Vec<u32>>,
 }
 
 struct Held {
     sent: Request,
     headers: Vec<HeaderPair>,
     path: Vec<u8>,
+    /// The headers of the upstream's answer.
+    response: Vec<HeaderPair>,
     state: State,
 }
 
@@ -384,6 +418,7 @@ impl Memory {
                 headers: Headers::from_iter(headers.cloned()),
                 ..UpstreamRequest::default()
             });
+            self.due.borrow_mut().push(context);
         }
     }
 
@@ -482,6 +517,35 @@ impl Host for &Memory {
     fn request_body(&self, size: usize) -> Result<Vec<u8>, Status> {
         self.ask("proxy_get_buffer_bytes")?;
         self.with(|held| held.sent.body.iter().copied().take(size).collect())
+    }
+
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status> {
+        self.ask("proxy_get_header_map_value")?;
+        self.with(|held| {
+            let mut pairs = held.response.iter();
+            let found = pairs.find(|pair| is_same(pair, name));
+            found.map(|(_, value)| value.clone())
+        })
+    }
+
+    fn response_headers(&self) -> Result<Vec<HeaderPair>, Status> {
+        self.ask("proxy_get_header_map_pairs")?;
+        self.with(|held| held.response.clone())
+    }
+
+    fn set_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.ask("proxy_replace_header_map_value")?;
+        let new = (name.as_bytes().to_vec(), value.to_vec());
+        self.with(|held| {
+            held.response.retain(|pair| !is_same(pair, name));
+            held.response.push(new);
+        })
+    }
+
+    fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status> {
+        self.ask("proxy_add_header_map_value")?;
+        let new = (name.as_bytes().to_vec(), value.to_vec());
+        self.with(|held| held.response.push(new))
     }
 
     fn set_request_body(&self, _: usize, _: &[u8]) -> Result<(), Status> {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use vaultref_contract::{Part, Template};
-use vaultref_harness::{Request, Response, UpstreamRequest};
+use vaultref_harness::{Headers, Request, Response, UpstreamRequest};
 
 use super::form;
 use super::resolver::{Resolver, SECRET, secret_name};
@@ -25,6 +25,7 @@ pub(super) const LABEL: &str = "x-fuzz-rule";
 pub(super) struct Oracle {
     rules: BTreeMap<String, Rule>,
     configurations: usize,
+    masks: bool,
     /// What rules say in the upstream's place.
     bodies: Vec<Vec<u8>>,
     /// Some request need not have a label.
@@ -40,6 +41,8 @@ struct Rule {
     writes: Vec<Write>,
     default: Option<String>,
     may_omit: bool,
+    /// Secrets that the upstream repeats are masked.
+    masks: bool,
     /// Headers and query parameters in which the client's references are honoured.
     resolved: [Vec<String>; 2],
 }
@@ -71,6 +74,9 @@ impl Oracle {
         self.is_blind |= !with_last;
         self.configurations += 1;
         let number = self.configurations;
+        self.masks = whole
+            .get("response")
+            .is_some_and(|response| response["redact_headers"] == true);
         let is_given = |name: &str| !whole.get(name).unwrap_or(&Value::Null).is_null();
         let is_single = ["request", "basic_auth", "on_error"]
             .into_iter()
@@ -112,7 +118,9 @@ impl Oracle {
     }
 
     fn label_rule(&mut self, rule: &mut Map<String, Value>, label: String) {
-        self.rules.insert(label.clone(), Rule::read(rule));
+        let mut read = Rule::read(rule);
+        read.masks = self.masks;
+        self.rules.insert(label.clone(), read);
         if let Some(on_error) = rule.get("on_error") {
             let body = &on_error["body"];
             self.bodies.push(match body.as_str() {
@@ -158,6 +166,20 @@ impl Oracle {
         };
         let judged = rule.judge(sent, got, resolver, self.is_lenient);
         judged.map_err(|why| format!("rule {label}: {why}; sent {sent:?}; upstream got {got:?}"))
+    }
+
+    /// Looks at the headers of the upstream's answer, as the client got them.
+    pub(super) fn judge_response(
+        &self,
+        got: &UpstreamRequest,
+        headers: &Headers,
+    ) -> Result<(), String> {
+        let label = got.header(LABEL).unwrap_or_default();
+        let masks = self.rules.get(&label).is_some_and(|rule| rule.masks);
+        match masks && !self.is_lenient && headers.contains_bytes(SECRET) {
+            true => Err(format!("the client gets a secret: {headers:?}")),
+            false => Ok(()),
+        }
     }
 
     /// Looks at what a client got in the upstream's place.

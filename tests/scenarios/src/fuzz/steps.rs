@@ -17,14 +17,16 @@
 //! | `stray CONTEXT TOKEN BODY` | an answer that nobody asked for |
 //! | `mood MOOD` | how the host's own function answers from now on |
 //! | `rotate` | all secrets change |
-//! | `response STATUS BODY (NAME VALUE)…` | what the upstream answers |
+//! | `response STATUS BODY (NAME VALUE)…` | what the upstream answers from now on; `=name` repeats what it got |
 //! | `disconnect N` | the Nth client goes away |
 //! | `replace` | the VM is replaced |
 //! | `call CALLBACK NUMBER…` | a callback with any numbers |
 //! | `fault FUNCTION STATUS TIMES` | a function of the host fails with this status |
 
 use serde_json::Value;
-use vaultref_harness::{Callback, CalloutAnswer, Fault, Headers, Request, Response, Status};
+use vaultref_harness::{
+    Callback, CalloutAnswer, Fault, Headers, Request, Response, Status, UpstreamRequest,
+};
 
 use super::script::Step;
 
@@ -123,13 +125,24 @@ pub(super) fn request(step: &Step) -> Request {
     request
 }
 
-/// An upstream's answer.
-pub(super) fn response(step: &Step) -> Response {
+/// An upstream's answer; a value `=name` is what it has got under that name.
+pub(super) fn response(step: &Step, got: &UpstreamRequest) -> Response {
     let pairs = step.pairs(2).into_iter();
     let headers = pairs.filter(|(name, _)| !name.is_empty() && !name.contains(&b':'));
+    let headers = headers.map(|(name, value)| {
+        let echoed = value.strip_prefix(b"=").map(|name| match name {
+            b"path" => got.path.clone(),
+            _ => {
+                let name = String::from_utf8_lossy(name);
+                got.headers.first(&*name).unwrap_or_default().to_vec()
+            }
+        });
+        (name, echoed.unwrap_or(value))
+    });
+    let status = u16::try_from(step.number(0)).unwrap_or(0);
     Response {
-        status: u16::try_from(step.number(0)).unwrap_or(200),
-        headers: Headers::from_iter(headers),
+        status: if status == 0 { 200 } else { status },
+        headers: headers.collect(),
         body: step.bytes(1).to_vec(),
     }
 }
