@@ -520,7 +520,19 @@ impl OnErrorConfig {
 /// Appends a member's name to a JSON pointer.
 pub(crate) fn push_member(pointer: &mut String, name: &str) {
     pointer.push('/');
-    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    pointer.push_str(&printable(name).replace('~', "~0").replace('/', "~1"));
+}
+
+/// A text as it can stand in a log, where a line break would begin a line of somebody else's making.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => printable.extend(letter.escape_unicode()),
+            false => printable.push(letter),
+        }
+    }
+    printable
 }
 
 /// Why a configuration cannot be used.
@@ -535,7 +547,7 @@ impl ConfigError {
     pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             place: place.into(),
-            message: message.into(),
+            message: printable(&message.into()),
         }
     }
 

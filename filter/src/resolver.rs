@@ -13,6 +13,7 @@ use vaultref_contract::wire::{
 };
 
 use crate::compile::{Kind, Resolver, Target};
+use crate::config::printable;
 use crate::metrics::Counts;
 use crate::table::{Age, Entry, EntryId, MILLISECOND, Question, SECOND, Table};
 use crate::{Host, Level, Status};
@@ -85,9 +86,9 @@ impl From<ReplyError> for Unanswered {
         use RefusalKind::{Forbidden, Unauthorized};
         match &error {
             ReplyError::Refused(refusal) if matches!(refusal.kind, Forbidden | Unauthorized) => {
-                Self::CutOff(error.to_string())
+                Self::CutOff(printable(&error.to_string()))
             }
-            _ => Self::Unusable(error.to_string()),
+            _ => Self::Unusable(printable(&error.to_string())),
         }
     }
 }

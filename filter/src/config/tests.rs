@@ -663,3 +663,16 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn no_name_and_no_text_begins_another_line_of_the_log() {
+    for text in [
+        "{\"resolver\":{\"upstream\":\"u\"},\"a\\nb\\u007f\":1}",
+        "{\"resolver\":{\"upstream\":\"u\"},\"request\":{\"set\":{\"headers\":{\":\\r\\nx\":\"\"}}}}",
+        "{\"resolver\":{\"upstream\":\"u\",\"token_env\":\"A\\nB\"},\"request\":{}}",
+    ] {
+        let error = crate::check(text.as_bytes(), crate::Kind::Envoy, |_| None);
+        let shown = error.expect_err("refused").to_string();
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+    }
+}
