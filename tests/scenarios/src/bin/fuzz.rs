@@ -176,7 +176,7 @@ fn replay(modules: &Modules, paths: &[PathBuf]) -> Result<ExitCode> {
 
 fn distil(modules: &Modules, scripts: Vec<Script>) -> Result<ExitCode> {
     let folder = fuzz::folder("corpus");
-    let few = fuzz::distil(modules, scripts);
+    let (few, missing) = fuzz::distil(modules, scripts);
     for (file, _) in fuzz::load(&folder)? {
         fs::remove_file(file)?;
     }
@@ -184,10 +184,9 @@ fn distil(modules: &Modules, scripts: Vec<Script>) -> Result<ExitCode> {
         fuzz::save(&folder, script)?;
     }
     let size: usize = few.iter().map(Script::size).sum();
+    let (count, folder) = (few.len(), folder.display());
     say(&format!(
-        "{} inputs, {size} bytes, in {}",
-        few.len(),
-        folder.display()
+        "{count} inputs, {size} bytes, in {folder}; {missing} features are left out"
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The inputs that are kept: small, and each gets somewhere that none before it does.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,28 +50,42 @@ pub fn save(folder: &Path, script: &Script) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Of these inputs a few that get to all places that all of them get to, the smallest first.
+/// How many inputs are kept in the checkout, and how many bytes they may have together.
+const MOST: usize = 300;
+const MOST_BYTES: usize = 700 * 1024;
+
+/// Of these inputs a few that get to most places that all of them get to: always the one that adds
+/// most. Says how many places that leaves out.
 #[must_use]
-pub fn distil(modules: &Modules, mut scripts: Vec<Script>) -> Vec<Script> {
+pub fn distil(modules: &Modules, mut scripts: Vec<Script>) -> (Vec<Script>, usize) {
     scripts.sort_by_cached_key(|script| (script.size(), script.to_string()));
     let reports = scripts.iter().map(|script| run(modules, script).features);
     let reports: Vec<BTreeSet<u64>> = reports.collect();
     let mut missing: BTreeSet<u64> = reports.iter().flatten().copied().collect();
+    // By what each would add, as it was when that was last counted: it can only become less. Of two
+    // that add the same the smaller comes first.
+    let gains = reports.iter().map(BTreeSet::len);
+    let mut heap: BinaryHeap<(usize, Reverse<usize>)> =
+        gains.zip((0..scripts.len()).map(Reverse)).collect();
     let mut kept = Vec::new();
-    // From the rarest: whoever gets there is needed anyway.
-    while let Some(feature) = missing.first().copied() {
-        let with = reports
-            .iter()
-            .enumerate()
-            .filter(|(_, features)| features.contains(&feature));
-        let gain = |features: &BTreeSet<u64>| features.intersection(&missing).count();
-        let best = with.max_by_key(|(at, features)| {
-            let cost = scripts[*at].size().max(1);
-            gain(features) * 1_000_000 / cost
-        });
-        let Some((at, features)) = best else { break };
-        missing = missing.difference(features).copied().collect();
+    let mut left = MOST_BYTES;
+    while let Some((_, Reverse(at))) = heap.pop() {
+        let features = &reports[at];
+        let gain = features.intersection(&missing).count();
+        if heap.peek().is_some_and(|(next, _)| *next > gain) {
+            heap.push((gain, Reverse(at)));
+            continue;
+        }
+        let size = scripts[at].size();
+        if gain == 0 || kept.len() == MOST {
+            break;
+        }
+        if size > left {
+            continue;
+        }
+        left -= size;
+        missing.retain(|feature| !features.contains(feature));
         kept.push(scripts[at].clone());
     }
-    kept
+    (kept, missing.len())
 }

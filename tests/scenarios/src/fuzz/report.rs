@@ -32,14 +32,18 @@ impl Report {
     }
 }
 
-/// A line without numbers, quoted names and places.
+/// The first and the last words of a line: what stands between them are mostly names, of which there
+/// is no end, and each would count as something new.
 fn template(line: &str) -> String {
     let pieces = line.split('\'').step_by(2);
-    let unquoted = pieces.collect::<Vec<_>>().join("'");
-    let words = unquoted
-        .split(' ')
-        .map(|word| if word.starts_with('/') { "/" } else { word });
-    let mut short = words.collect::<Vec<_>>().join(" ");
-    short.retain(|letter| !letter.is_ascii_digit());
-    short
+    let unquoted = pieces.collect::<Vec<_>>().join(" ");
+    let is_word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let words: Vec<&str> = unquoted
+        .split([' ', ':', ';', ','])
+        .filter(is_word)
+        .collect();
+    let last = words.len().saturating_sub(4).max(3.min(words.len()));
+    [&words[..3.min(words.len())], &words[last..]]
+        .concat()
+        .join(" ")
 }
