@@ -32,6 +32,9 @@ struct Arguments {
     /// Writes the corpus of the checkout anew: a few inputs that get as far as all that are known.
     #[arg(long)]
     distil: bool,
+    /// Shows what was logged by an input that is replayed.
+    #[arg(long)]
+    log: bool,
     /// Goes on after something was wrong.
     #[arg(long)]
     keep_going: bool,
@@ -43,7 +46,7 @@ fn main() -> Result<ExitCode> {
     std::panic::set_hook(Box::new(|_| {}));
     let modules = Modules::read()?;
     if !arguments.replay.is_empty() {
-        return replay(&modules, &arguments.replay);
+        return replay(&modules, &arguments);
     }
     let kept = match &arguments.corpus {
         Some(folder) => folder.clone(),
@@ -146,9 +149,9 @@ fn cpu_seconds() -> u64 {
     ticks / 100
 }
 
-fn replay(modules: &Modules, paths: &[PathBuf]) -> Result<ExitCode> {
+fn replay(modules: &Modules, arguments: &Arguments) -> Result<ExitCode> {
     let mut findings = 0;
-    for path in paths {
+    for path in &arguments.replay {
         let inputs = match path.is_dir() {
             true => fuzz::load(path)?,
             false => {
@@ -158,6 +161,9 @@ fn replay(modules: &Modules, paths: &[PathBuf]) -> Result<ExitCode> {
         };
         for (file, script) in inputs {
             let report = fuzz::run(modules, &script);
+            if arguments.log {
+                report.log.iter().try_for_each(|line| say(line))?;
+            }
             let (file, features) = (file.display(), report.features.len());
             match report.finding {
                 None => say(&format!("{file}: nothing is wrong ({features} features)"))?,

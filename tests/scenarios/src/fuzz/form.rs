@@ -5,7 +5,12 @@ pub(super) fn query_values(path: &[u8], name: &str) -> Vec<Vec<u8>> {
     let path = path.split(|byte| *byte == b'#').next().unwrap_or_default();
     let query = path.iter().position(|byte| *byte == b'?');
     let query = query.map_or(&[][..], |mark| &path[mark + 1..]);
-    let pairs = query
+    values(query, name)
+}
+
+/// The values that a field has in a form.
+pub(super) fn values(form: &[u8], name: &str) -> Vec<Vec<u8>> {
+    let pairs = form
         .split(|byte| *byte == b'&')
         .filter(|piece| !piece.is_empty());
     let pairs = pairs.map(|piece| {

@@ -45,6 +45,7 @@ pub fn run(modules: &Modules, script: &Script) -> Report {
         report
     });
     report.features.extend(through.features);
+    report.log.extend(through.log);
     report.finding = report.finding.or(through.finding);
     report
 }

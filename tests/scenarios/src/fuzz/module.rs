@@ -75,6 +75,7 @@ struct Run<'a> {
     streams: Vec<(StreamId, Request)>,
     /// How the upstream answers.
     response: Step,
+    pending: steps::Pending,
     seen_calls: usize,
     seen_lines: usize,
     report: Report,
@@ -95,6 +96,7 @@ impl<'a> Run<'a> {
             oracle,
             streams: Vec::new(),
             response: Step::default(),
+            pending: steps::Pending::default(),
             seen_calls: 0,
             seen_lines: 0,
             report: Report::default(),
@@ -117,6 +119,7 @@ impl<'a> Run<'a> {
             "fault" => self.fault(step),
             "mood" => self.resolver().mood = step.text(0),
             "rotate" => self.resolver().rotate(),
+            "chunk" | "trailer" => self.pending.take(step),
             "response" => self.response = step.clone(),
             _ => {
                 self.start_bare();
@@ -266,7 +269,7 @@ impl<'a> Run<'a> {
                 }
             }
             ("request", _) => {
-                let request = steps::request(step);
+                let request = steps::request(step, &mut self.pending);
                 let stream = gateway.request(0, request.clone());
                 self.streams.push((stream, request));
             }
@@ -322,7 +325,7 @@ impl<'a> Run<'a> {
     }
 
     fn judge_line(&mut self, line: &str) {
-        self.report.note_line(line);
+        self.report.note_logged(line);
         if self.oracle.is_leak(line) {
             self.report.found(format!("in the log: {line}"));
         }
@@ -386,7 +389,7 @@ fn judge_stream(
 ) -> Result<(), String> {
     match gateway.outcome(stream) {
         Outcome::Upstream(got) => {
-            oracle.judge(sent, &got, resolver)?;
+            oracle.judge(sent, &got, resolver, true)?;
             match gateway.client_response(stream) {
                 Some(response) => oracle.judge_response(&got, &response.headers),
                 None => Ok(()),
@@ -398,7 +401,7 @@ fn judge_stream(
             }
             // In Envoy the headers leave before the body.
             match gateway.sent_so_far(stream) {
-                Some(got) => oracle.judge(sent, &got, resolver),
+                Some(got) => oracle.judge(sent, &got, resolver, false),
                 None => Ok(()),
             }
         }

@@ -67,7 +67,11 @@ fn new_step(random: &mut Random) -> Step {
     let number = random.below(4).to_string();
     let number = number.as_bytes();
     let mood = random.pick(&MOODS).as_bytes();
-    match random.below(12) {
+    match random.below(13) {
+        12 => match random.below(3) {
+            0 => Step::new("trailer", &[b"x-trailer", b"0WN-3"]),
+            _ => Step::new("chunk", &[random.pick(&TEXTS).as_bytes()]),
+        },
         0 | 1 => Step::new("answer", &[number, mood]),
         2 => {
             let times = ["0", "200", "1000", "1600", "5000", "90000"];

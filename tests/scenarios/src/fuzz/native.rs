@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::Value;
 use vaultref_contract::wire::decode_reply;
 use vaultref_contract::{Reference, Template, references_in};
-use vaultref_filter::{Action, Callbacks, HeaderPair, Host, Kind, Level, Status, Vm, check};
+use vaultref_filter::{
+    Action, Callbacks, HeaderPair, Host, Kind, Level, MetricKind, Status, Vm, check,
+};
 use vaultref_harness::{Headers, Request, Response, UpstreamRequest};
 
 use super::oracle::Oracle;
@@ -54,6 +56,7 @@ fn run_steps(script: &Script) -> Report {
         root: 0,
         next: 1,
         response: Step::default(),
+        pending: steps::Pending::default(),
     };
     run.oracle.is_lenient = kind == "kong-38";
     for step in &script.steps {
@@ -107,6 +110,7 @@ struct Run<'a> {
     next: u32,
     /// How the upstream answers.
     response: Step,
+    pending: steps::Pending,
 }
 
 impl Run<'_> {
@@ -190,6 +194,7 @@ impl Run<'_> {
                 }
             }
             "call" => self.call(step),
+            "chunk" | "trailer" => self.pending.take(step),
             "response" => self.response = step.clone(),
             _ => {}
         }
@@ -216,7 +221,7 @@ impl Run<'_> {
     fn request(&mut self, step: &Step) {
         let context = self.next;
         self.next += 1;
-        let sent = steps::request(step);
+        let sent = steps::request(step, &mut self.pending);
         let mut headers = vec![
             (b":method".to_vec(), sent.method.clone()),
             (b":path".to_vec(), sent.path.clone()),
@@ -224,8 +229,11 @@ impl Run<'_> {
             (b"host".to_vec(), sent.authority.clone()),
         ];
         headers.extend(sent.headers.iter().cloned());
+        let body = [sent.body.clone(), sent.pieces.concat()].concat();
+        let size = body.len();
         let request = Held {
             path: sent.path.clone(),
+            body,
             sent,
             headers,
             response: Vec::new(),
@@ -234,15 +242,22 @@ impl Run<'_> {
         self.memory.requests.borrow_mut().insert(context, request);
         self.enter(context);
         self.vm.on_context_create(context, self.root);
-        if self.vm.on_request_headers(context) == Action::Continue {
+        let is_whole = size == 0;
+        if self.vm.on_request_headers(context, is_whole) == Action::Continue {
             self.memory.go_on(context);
         }
     }
 
-    /// The upstream answers what it has got.
+    /// What has left the headers goes through the body to the upstream, which answers it.
     fn respond(&mut self) {
         let due = std::mem::take(&mut *self.memory.due.borrow_mut());
         for context in due {
+            self.enter(context);
+            let size = self.memory.with(|held| held.body.len()).unwrap_or(0);
+            if size > 0 && self.vm.on_request_body(context, size, true) == Action::Pause {
+                continue;
+            }
+            self.memory.leave(context);
             if let Some(held) = self.memory.requests.borrow_mut().get_mut(&context)
                 && let State::Upstream(got) = &held.state
             {
@@ -251,7 +266,6 @@ impl Run<'_> {
                 let status = response.status.to_string().into_bytes();
                 held.response.push((b":status".to_vec(), status));
             }
-            self.enter(context);
             let _ = self.vm.on_response_headers(context);
         }
     }
@@ -281,7 +295,17 @@ impl Run<'_> {
             b"proxy_on_tick" => self.vm.on_tick(number(1)),
             b"proxy_on_foreign_function" => self.vm.on_foreign_function(number(1)),
             b"proxy_on_request_headers" => {
-                let _ = self.vm.on_request_headers(number(1));
+                let _ = self.vm.on_request_headers(number(1), number(3) != 0);
+            }
+            b"proxy_on_request_body" => {
+                let size = usize::try_from(step.number(2)).unwrap_or(usize::MAX);
+                let _ = self.vm.on_request_body(number(1), size, number(3) != 0);
+            }
+            b"proxy_on_request_trailers" => {
+                let _ = self.vm.on_request_trailers(number(1));
+            }
+            b"proxy_on_response_headers" => {
+                let _ = self.vm.on_response_headers(number(1));
             }
             b"proxy_on_http_call_response" => {
                 *self.memory.answer.borrow_mut() = (vec![pair(MARKER.0, MARKER.1)], Vec::new());
@@ -312,16 +336,15 @@ impl Run<'_> {
         let resolver = self.memory.resolver.borrow();
         for held in requests.values() {
             let judged = match &held.state {
-                State::Waiting => Ok(()),
+                State::Leaving | State::Waiting => Ok(()),
                 State::Answered(response) => self.oracle.judge_answer(response),
-                State::Upstream(got) => {
-                    self.oracle
-                        .judge(&held.sent, got, &resolver)
-                        .and_then(|()| {
-                            let echoed = Headers::from_iter(held.response.iter().cloned());
-                            self.oracle.judge_response(got, &echoed)
-                        })
-                }
+                State::Upstream(got) => self
+                    .oracle
+                    .judge(&held.sent, got, &resolver, true)
+                    .and_then(|()| {
+                        let echoed = Headers::from_iter(held.response.iter().cloned());
+                        self.oracle.judge_response(got, &echoed)
+                    }),
             };
             if let Err(why) = judged {
                 let mut report = self.memory.report.borrow_mut();
@@ -358,6 +381,7 @@ struct Held {
     sent: Request,
     headers: Vec<HeaderPair>,
     path: Vec<u8>,
+    body: Vec<u8>,
     /// The headers of the upstream's answer.
     response: Vec<HeaderPair>,
     state: State,
@@ -365,6 +389,8 @@ struct Held {
 
 enum State {
     Answered(Response),
+    /// Past its headers.
+    Leaving,
     Upstream(UpstreamRequest),
     Waiting,
 }
@@ -402,10 +428,20 @@ impl Memory {
         calls.retain(|call| call.context != context || !self.is_nginx);
     }
 
-    /// A request leaves as it stands.
+    /// The headers of a request that waits go on.
     fn go_on(&self, context: u32) {
         if let Some(held) = self.requests.borrow_mut().get_mut(&context)
             && matches!(held.state, State::Waiting)
+        {
+            held.state = State::Leaving;
+            self.due.borrow_mut().push(context);
+        }
+    }
+
+    /// A request leaves as it stands.
+    fn leave(&self, context: u32) {
+        if let Some(held) = self.requests.borrow_mut().get_mut(&context)
+            && matches!(held.state, State::Leaving)
         {
             let pseudo = |name: &[u8]| name.starts_with(b":") || name == b"host";
             let headers = held.headers.iter().filter(|(name, _)| !pseudo(name));
@@ -416,9 +452,9 @@ impl Memory {
                     _ => held.path.clone(),
                 },
                 headers: Headers::from_iter(headers.cloned()),
+                body: held.body.clone(),
                 ..UpstreamRequest::default()
             });
-            self.due.borrow_mut().push(context);
         }
     }
 
@@ -451,7 +487,7 @@ fn is_same(pair: &HeaderPair, name: &str) -> bool {
 impl Host for &Memory {
     fn log(&self, level: Level, message: &str) {
         let line = format!("{level:?} {message}");
-        self.report.borrow_mut().note_line(&line);
+        self.report.borrow_mut().note_logged(&line);
         self.lines.borrow_mut().push(message.to_owned());
     }
 
@@ -516,7 +552,29 @@ impl Host for &Memory {
 
     fn request_body(&self, size: usize) -> Result<Vec<u8>, Status> {
         self.ask("proxy_get_buffer_bytes")?;
-        self.with(|held| held.sent.body.iter().copied().take(size).collect())
+        self.with(|held| held.body.iter().copied().take(size).collect())
+    }
+
+    fn set_request_body(&self, size: usize, body: &[u8]) -> Result<(), Status> {
+        self.ask("proxy_set_buffer_bytes")?;
+        self.with(|held| {
+            let rest = held.body.get(size..).unwrap_or_default();
+            held.body = [body, rest].concat();
+        })
+    }
+
+    fn define_metric(&self, _: MetricKind, name: &str) -> Result<u32, Status> {
+        self.ask("proxy_define_metric")?;
+        self.lines.borrow_mut().push(name.to_owned());
+        Ok(0)
+    }
+
+    fn increment_metric(&self, _: u32, _: i64) -> Result<(), Status> {
+        self.ask("proxy_increment_metric")
+    }
+
+    fn record_metric(&self, _: u32, _: u64) -> Result<(), Status> {
+        self.ask("proxy_record_metric")
     }
 
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, Status> {
@@ -546,10 +604,6 @@ impl Host for &Memory {
         self.ask("proxy_add_header_map_value")?;
         let new = (name.as_bytes().to_vec(), value.to_vec());
         self.with(|held| held.response.push(new))
-    }
-
-    fn set_request_body(&self, _: usize, _: &[u8]) -> Result<(), Status> {
-        self.ask("proxy_set_buffer_bytes")
     }
 
     fn property(&self, path: &[&str]) -> Result<Vec<u8>, Status> {
@@ -629,7 +683,7 @@ impl Host for &Memory {
             body: body.to_vec(),
         };
         self.with(|held| {
-            if matches!(held.state, State::Waiting) {
+            if matches!(held.state, State::Leaving | State::Waiting) {
                 held.state = State::Answered(response);
             }
         })

@@ -39,12 +39,18 @@ pub(super) struct Oracle {
 #[derive(Clone, Debug, Default)]
 struct Rule {
     writes: Vec<Write>,
+    /// Those of the body.
+    body: Vec<Write>,
+    /// Places in the body that are taken away, or get what stands elsewhere.
+    moved: Vec<String>,
+    /// A body that is too large goes on as it is.
+    passes_excess: bool,
     default: Option<String>,
     may_omit: bool,
     /// Secrets that the upstream repeats are masked.
     masks: bool,
     /// Headers and query parameters in which the client's references are honoured.
-    resolved: [Vec<String>; 2],
+    resolved: [Vec<String>; 3],
 }
 
 #[derive(Clone, Debug)]
@@ -78,9 +84,15 @@ impl Oracle {
             .get("response")
             .is_some_and(|response| response["redact_headers"] == true);
         let is_given = |name: &str| !whole.get(name).unwrap_or(&Value::Null).is_null();
-        let is_single = ["request", "basic_auth", "on_error"]
-            .into_iter()
-            .any(is_given);
+        let is_single = [
+            "request",
+            "basic_auth",
+            "body",
+            "on_error",
+            "refresh_on_status",
+        ]
+        .into_iter()
+        .any(is_given);
         if is_single && !is_given("rules") {
             self.label_rule(&mut whole, format!("c{number}"));
         } else {
@@ -136,12 +148,13 @@ impl Oracle {
         }
     }
 
-    /// Looks at what went upstream.
+    /// Looks at what went upstream: all of it, or the headers alone.
     pub(super) fn judge(
         &self,
         sent: &Request,
         got: &UpstreamRequest,
         resolver: &Resolver,
+        is_whole: bool,
     ) -> Result<(), String> {
         let labels = values(got.headers.pairs(), LABEL);
         let label = match labels.as_slice() {
@@ -165,6 +178,10 @@ impl Oracle {
             };
         };
         let judged = rule.judge(sent, got, resolver, self.is_lenient);
+        let judged = judged.and_then(|()| match is_whole && !self.is_lenient {
+            true => rule.judge_body(sent, got, resolver),
+            false => Ok(()),
+        });
         judged.map_err(|why| format!("rule {label}: {why}; sent {sent:?}; upstream got {got:?}"))
     }
 
@@ -247,6 +264,7 @@ impl Rule {
                 }
             }
         }
+        read.read_body(rule);
         if let Some(basic) = rule.get("basic_auth") {
             let half = |name: &str| Template::parse(basic[name].as_str().unwrap_or_default());
             let value = match (half("username"), half("password")) {
@@ -264,12 +282,38 @@ impl Rule {
             read.default = on_error["default"].as_str().map(str::to_owned);
             read.may_omit = on_error["without_field"] == true;
         }
-        for (at, kind) in ["headers", "querystring"].into_iter().enumerate() {
+        for (at, kind) in ["headers", "querystring", "body"].into_iter().enumerate() {
             let names = rule.get("resolve").map(|resolve| &resolve[kind]);
             let names = names.and_then(Value::as_array).into_iter().flatten();
             read.resolved[at] = names.filter_map(Value::as_str).map(str::to_owned).collect();
         }
         read
+    }
+
+    fn read_body(&mut self, rule: &Map<String, Value>) {
+        let Some(request) = rule.get("request") else {
+            return;
+        };
+        for verb in ["add", "append", "replace", "set"] {
+            for (name, text) in request[verb]["body"].as_object().into_iter().flatten() {
+                self.body.push(Write {
+                    verb,
+                    is_header: false,
+                    name: name.clone(),
+                    value: Text::read(text.as_str().unwrap_or_default()),
+                });
+            }
+        }
+        let removed = request["remove"]["body"].as_array().into_iter().flatten();
+        self.moved
+            .extend(removed.filter_map(Value::as_str).map(str::to_owned));
+        let renamed = request["rename"]["body"].as_object().into_iter().flatten();
+        for (from, to) in renamed {
+            self.moved.push(from.clone());
+            self.moved.push(to.as_str().unwrap_or_default().to_owned());
+        }
+        let body = rule.get("body");
+        self.passes_excess = body.is_some_and(|body| body["on_excess"] == "pass");
     }
 
     fn judge(
@@ -318,6 +362,7 @@ impl Rule {
                 return Err(format!("{verb} of '{name}' is wrong"));
             }
         }
+        // (Without `allow` nothing is honoured.)
         for name in &self.resolved[0] {
             let now = values(got.headers.pairs(), name);
             if now.iter().any(|value| has_reference(value)) {
@@ -333,16 +378,86 @@ impl Rule {
         self.judge_secrets(got, resolver)
     }
 
+    /// Looks at the body of a request that is with the upstream as a whole.
+    fn judge_body(
+        &self,
+        sent: &Request,
+        got: &UpstreamRequest,
+        resolver: &Resolver,
+    ) -> Result<(), String> {
+        let own = [sent.body.clone(), sent.pieces.concat()].concat();
+        if own.is_empty() || (self.passes_excess && own == got.body) {
+            return Ok(());
+        }
+        for write in &self.body {
+            let is_form = !write.name.starts_with('/');
+            let (own, now) = match is_form {
+                true => (
+                    form::values(&own, &write.name),
+                    form::values(&got.body, &write.name),
+                ),
+                false if self.is_entangled(write) => continue,
+                false => match (
+                    json_values(&own, &write.name),
+                    json_values(&got.body, &write.name),
+                ) {
+                    (Some(own), Some(now)) => (own, now),
+                    _ => continue,
+                },
+            };
+            let is_right = |value: &Vec<u8>| {
+                let default = self.default.as_ref();
+                let is_default = default.is_some_and(|text| text.as_bytes() == value.as_slice());
+                (is_default && write.value.has_references())
+                    || write.value.is_value(value, resolver)
+            };
+            let omitted = self.may_omit && write.value.has_references();
+            let as_set = now.len() == 1 && now.iter().all(is_right) || (omitted && now.is_empty());
+            let right = match write.verb {
+                "add" if !own.is_empty() => now == own,
+                "append" => !is_form || now.last().is_some_and(is_right) || (omitted && now == own),
+                "replace" if own.is_empty() => now.is_empty(),
+                _ => as_set,
+            };
+            if !right {
+                let (verb, name) = (write.verb, &write.name);
+                return Err(format!("{verb} of '{name}' in the body is wrong"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether other writes reach into the place of this one, or a list may move it.
+    fn is_entangled(&self, write: &Write) -> bool {
+        let name = &write.name;
+        let reaches = |other: &str| {
+            let inner = |one: &str, two: &str| {
+                one.strip_prefix(two)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            inner(other, name) || inner(name, other)
+        };
+        let others = self
+            .body
+            .iter()
+            .filter(|other| !std::ptr::eq(*other, write));
+        let mut others = others.map(|other| &other.name).chain(&self.moved);
+        let is_index = |part: &str| part == "-" || part.bytes().all(|byte| byte.is_ascii_digit());
+        name.split('/').skip(1).any(is_index) || others.any(|other| reaches(other))
+    }
+
     /// Every secret in the request is one that this rule names.
     fn judge_secrets(&self, got: &UpstreamRequest, resolver: &Resolver) -> Result<(), String> {
         let is_open = self.resolved.iter().any(|names| !names.is_empty())
-            || self.writes.iter().any(|write| write.value.is_open());
+            || self.writes.iter().any(|write| write.value.is_open())
+            || self.body.iter().any(|write| write.value.is_open());
         if is_open {
             return Ok(());
         }
         let own: Vec<String> = self
             .writes
             .iter()
+            .chain(&self.body)
             .flat_map(|write| write.value.references())
             .map(secret_name)
             .collect();
@@ -438,6 +553,16 @@ fn has_reference(value: &[u8]) -> bool {
     // Not those of a secret, which are a text.
     let text = String::from_utf8_lossy(value).replace("{vault://decoy/x}", "");
     Template::parse(&text).is_ok_and(|template| template.has_references())
+}
+
+/// What stands at a place of a document; none if it is no JSON.
+fn json_values(body: &[u8], pointer: &str) -> Option<Vec<Vec<u8>>> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let value = json.pointer(pointer).map(|value| match value {
+        Value::String(text) => text.clone().into_bytes(),
+        other => other.to_string().into_bytes(),
+    });
+    Some(value.into_iter().collect())
 }
 
 pub(super) fn values(pairs: &[(Vec<u8>, Vec<u8>)], name: &str) -> Vec<Vec<u8>> {

@@ -10,6 +10,8 @@ pub struct Report {
     /// Everything by which a run can differ from others: places in the code, log lines without their
     /// names, answers, costs to the nearest power of two. Hashed.
     pub features: BTreeSet<u64>,
+    /// The filter's log, natively and through the module.
+    pub log: Vec<String>,
     /// What must not happen and has.
     pub finding: Option<String>,
 }
@@ -21,7 +23,13 @@ impl Report {
         self.features.insert(hash(&bytes));
     }
 
-    /// Notes a log line, without what differs from one configuration to the next.
+    /// Notes a line of the log, without what differs from one configuration to the next.
+    pub(super) fn note_logged(&mut self, line: &str) {
+        self.log.push(line.to_owned());
+        self.note_line(line);
+    }
+
+    /// Notes a message.
     pub(super) fn note_line(&mut self, line: &str) {
         self.note("log", template(line));
     }

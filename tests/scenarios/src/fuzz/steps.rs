@@ -8,6 +8,7 @@
 //! | `configure-struct JSON` | the same as protobuf |
 //! | `configure-raw BYTES` | any bytes as a configuration |
 //! | `request METHOD HOST PATH BODY (NAME VALUE)…` | a client's request |
+//! | `chunk BYTES`, `trailer NAME VALUE` | the next request's body goes on; it has a trailer |
 //! | `tick MILLISECONDS` | time passes |
 //! | `answer N MOOD` | the Nth open call is answered by the resolver |
 //! | `answer-raw N STATUS BODY (NAME VALUE)…` | … by anybody |
@@ -46,10 +47,11 @@ pub(super) const UPSTREAMS: [&str; 4] = [
 ];
 
 /// All words.
-pub(super) const WORDS: [&str; 19] = [
+pub(super) const WORDS: [&str; 21] = [
     "answer",
     "answer-raw",
     "call",
+    "chunk",
     "configure",
     "configure-partly",
     "configure-raw",
@@ -66,6 +68,7 @@ pub(super) const WORDS: [&str; 19] = [
     "rotate",
     "stray",
     "tick",
+    "trailer",
 ];
 
 /// Functions that may fail, as imports of the module.
@@ -91,9 +94,26 @@ pub(super) const FUNCTIONS: [&str; 19] = [
     "proxy_set_tick_period_milliseconds",
 ];
 
+/// What belongs to the next request.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pieces: Vec<Vec<u8>>,
+    trailers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Pending {
+    /// Takes a further piece of the body, or a trailer.
+    pub(super) fn take(&mut self, step: &Step) {
+        match step.word.as_str() {
+            "chunk" => self.pieces.push(step.bytes(0).to_vec()),
+            _ => self.trailers.extend(step.pairs(0)),
+        }
+    }
+}
+
 /// A client's request. What no client can send is left out: a server reads no header with a line
 /// break in it.
-pub(super) fn request(step: &Step) -> Request {
+pub(super) fn request(step: &Step, pending: &mut Pending) -> Request {
     let line = |bytes: &[u8]| -> Vec<u8> {
         let bytes = bytes.iter().copied();
         bytes
@@ -108,6 +128,9 @@ pub(super) fn request(step: &Step) -> Request {
     let mut request = Request::new(word(step.bytes(0)), word(step.bytes(2)));
     request.authority = word(step.bytes(1));
     request.body = step.bytes(3).to_vec();
+    let Pending { pieces, trailers } = std::mem::take(pending);
+    request.pieces = pieces;
+    request.trailers = trailers;
     for (name, value) in step.pairs(4) {
         let mut name = word(&name);
         let is_property = name.starts_with(b"@");
@@ -191,7 +214,7 @@ pub(super) fn fault(step: &Step) -> Option<Fault> {
 }
 
 /// Callbacks that any gateway calls, with how many numbers each takes.
-pub(super) const CALLBACKS: [(Callback, usize); 13] = [
+pub(super) const CALLBACKS: [(Callback, usize); 14] = [
     (Callback::Configure, 2),
     (Callback::ContextCreate, 2),
     (Callback::Delete, 1),
@@ -201,6 +224,7 @@ pub(super) const CALLBACKS: [(Callback, usize); 13] = [
     (Callback::Log, 1),
     (Callback::RequestBody, 3),
     (Callback::RequestHeaders, 3),
+    (Callback::RequestTrailers, 2),
     (Callback::ResponseBody, 3),
     (Callback::ResponseHeaders, 3),
     (Callback::Tick, 1),
@@ -224,7 +248,9 @@ pub(super) fn takes_away(callback: Callback) -> bool {
             | Callback::ContextCreate
             | Callback::Delete
             | Callback::HttpCallResponse
+            | Callback::RequestBody
             | Callback::RequestHeaders
+            | Callback::RequestTrailers
     )
 }
 

@@ -43,7 +43,7 @@ fn judge(headers: &[(&str, &str)], path: &str) -> Result<(), String> {
             .collect(),
         ..UpstreamRequest::default()
     };
-    oracle().judge(&sent, &got, &given().0)
+    oracle().judge(&sent, &got, &given().0, true)
 }
 
 #[test]
