@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 const CONFIGURATION: &str = r#"{"resolver":{"upstream":"r"},"rules":[
