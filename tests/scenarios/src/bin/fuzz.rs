@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Write as _, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -59,14 +59,14 @@ fn main() -> Result<ExitCode> {
     if arguments.distil {
         return distil(&modules, scripts);
     }
-    run(&modules, &arguments, scripts, kept)
+    run(&modules, &arguments, scripts, &kept)
 }
 
 fn run(
     modules: &Modules,
     arguments: &Arguments,
     scripts: Vec<Script>,
-    kept: PathBuf,
+    kept: &Path,
 ) -> Result<ExitCode> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
     let by_time = time.map_or(1, |time| time.as_secs());
@@ -100,7 +100,7 @@ fn run(
             Ok(None) => {}
             Ok(Some(script)) => {
                 new += 1;
-                fuzz::save(&kept, &script)?;
+                fuzz::save(kept, &script)?;
             }
             Err(found) => {
                 findings += 1;
