@@ -150,7 +150,13 @@ impl Oracle {
             true => rule.judge_body(sent, got, resolver),
             false => Ok(()),
         });
-        judged.map_err(|why| format!("rule {label}: {why}; sent {sent:?}; upstream got {got:?}"))
+        judged.map_err(|why| {
+            let own = Headers::from_iter(sent.headers.iter().cloned());
+            let body = [sent.body.clone(), sent.pieces.concat()].concat();
+            let sent = shown(&sent.path, &own, &body);
+            let got = shown(&got.path, &got.headers, &got.body);
+            format!("rule {label}: {why}; sent {sent}; upstream got {got}")
+        })
     }
 
     /// Looks at the headers of the upstream's answer, as the client got them.
@@ -213,6 +219,11 @@ fn object<'a>(
         *member = json!({});
     }
     member.as_object_mut()
+}
+
+fn shown(path: &[u8], headers: &Headers, body: &[u8]) -> String {
+    let (path, body) = (path.escape_ascii(), body.escape_ascii());
+    format!("{path} {headers:?} '{body}'")
 }
 
 #[cfg(test)]
