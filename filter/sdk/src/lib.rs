@@ -1,10 +1,10 @@
 //! Vault references in the configuration of any Proxy-Wasm filter that is written in Rust with the SDK
 //! `proxy-wasm`.
 //!
-//! A filter's author names the fields that may hold references ([`ResolvedConfiguration::referenceable`])
+//! A filter's author names the fields that may hold references (`ResolvedConfiguration::referenceable`)
 //! and takes the configuration when all of them are resolved
-//! ([`ResolvedConfiguration::on_resolved_configuration`]): for the first time soon after the gateway has
-//! started, and again whenever a secret changes. [`Resolving`] stands around the author's root context
+//! (`ResolvedConfiguration::on_resolved_configuration`): for the first time soon after the gateway has
+//! started, and again whenever a secret changes. `Resolving` stands around the author's root context
 //! and does the rest.
 //!
 //! ```ignore
