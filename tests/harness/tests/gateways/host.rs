@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use vaultref_harness::{Callback, ForeignCaller, Gateway, LogLevel, Profile, Request, Status};
+use vaultref_harness::{
+    Callback, ForeignCaller, Gateway, GatewayBuilder, LogLevel, Profile, Request, Status,
+};
 
 use crate::support::{Guest, SECOND, SOON, assert_logged, buffer, lines, nginx, tick};
 
@@ -219,4 +221,34 @@ fn a_filter_cannot_resume_itself_before_it_pauses() {
         let stream = gateway.request(0, Request::get("/"));
         assert!(gateway.outcome(stream).is_waiting());
     }
+}
+
+#[test]
+fn without_sockets_a_callout_to_any_address_waits_for_the_test() {
+    let guest = Guest::new()
+        .on("configure", |g| g.note("set", tick(1000)))
+        .on("tick", |g| {
+            let call = g.http_call("127.0.0.1:1");
+            g.note("call", call)
+        });
+    let module = guest.compile();
+    let gateway = |builder: GatewayBuilder| builder.profile(nginx()).start().expect("it starts");
+    let mut with = gateway(Gateway::builder(&module));
+    with.advance(SECOND);
+    with.run_until_idle(SOON).expect("nobody listens there");
+    let mut without = gateway(Gateway::builder(&module).no_sockets());
+    without.advance(SECOND);
+    assert!(without.run_until_idle(SECOND / 100).is_err());
+    assert_eq!(without.open_callouts().len(), 1);
+}
+
+#[test]
+fn exported_memories_are_seen() {
+    let guest =
+        Guest::new().with(r#"(memory (export "marks") 1) (data (memory 1) (i32.const 3) "x")"#);
+    let mut gateway = start(guest);
+    let memories = gateway.exported_memories(0, "marks");
+    assert_eq!(memories.len(), 1);
+    assert_eq!(memories[0].get(..5), Some(&b"\0\0\0x\0"[..]));
+    assert!(gateway.exported_memories(0, "other").is_empty());
 }
