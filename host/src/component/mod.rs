@@ -42,6 +42,7 @@ mod types;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -156,9 +157,9 @@ impl Secrets {
             lifetime: secret.lifetime,
             told_at: Instant::now(),
         };
-        let mut number = self.resolver.number();
+        let mut number = next_number();
         while self.held.contains_key(&number) {
-            number = self.resolver.number();
+            number = next_number();
         }
         self.held.insert(number, held);
         Ok(Resource::new_own(number))
@@ -311,6 +312,12 @@ fn unavailable() -> Failure {
         retryable: true,
         retry_after: None,
     }
+}
+
+/// A number that no handle of this process has had yet, until all have been given.
+fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -285,7 +285,9 @@ impl Entry {
         if !is_known || self.doubted.is_some() {
             return false;
         }
-        let at = self.last_doubt.map_or(now, |last| now.max(last + pause));
+        // A read for another reason may have answered the last doubt before its time had come.
+        let last = self.last_doubt.map(|last| last.min(now));
+        let at = last.map_or(now, |last| now.max(last + pause));
         self.doubted = Some(at);
         self.last_doubt = Some(at);
         true

@@ -22,7 +22,6 @@ mod terms;
 use std::collections::BTreeSet;
 use std::fmt;
 #[cfg(feature = "wasmtime")]
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -64,8 +63,6 @@ struct Inner {
     runtime: Handle,
     cache: Mutex<Cache>,
     revisions: Revisions,
-    #[cfg(feature = "wasmtime")]
-    numbers: AtomicU32,
     jitter: Jitter,
     agenda: refresh::Agenda,
     metrics: Metrics,
@@ -82,8 +79,6 @@ impl Resolver {
             runtime,
             cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
-            #[cfg(feature = "wasmtime")]
-            numbers: AtomicU32::new(0),
             jitter: Jitter::new(boot),
             agenda: refresh::Agenda::new(),
             metrics: Metrics::new(),
@@ -118,7 +113,8 @@ impl Resolver {
             let resolver = self.clone();
             self.0.runtime.spawn(async move {
                 let settling = resolver.settle(unsettled, Patience::Whole);
-                if timeout(MAX_WAIT, settling).await == Ok(true) {
+                // What took too long goes on elsewhere and tells nobody, so that is told as well.
+                if timeout(MAX_WAIT, settling).await != Ok(false) {
                     resolver.0.finished.send_modify(|count| *count += 1);
                 }
             });
@@ -133,12 +129,6 @@ impl Resolver {
     #[must_use]
     pub fn finished_reads(&self) -> watch::Receiver<u64> {
         self.0.finished.subscribe()
-    }
-
-    /// A number that has not been given yet, until all have been.
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn number(&self) -> u32 {
-        self.0.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The vaults that are served now.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::vault::Settings;
 
+/// The longest that a backend's word is taken for: ten years. What is longer may not fit a clock.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 /// For how long values and failures hold for one reference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
@@ -48,6 +51,7 @@ impl Terms {
 
     /// The ttl of a value of which the backend says `given`.
     pub(super) fn ttl(&self, given: Option<Duration>) -> Option<Duration> {
+        let given = given.map(|given| given.min(LONGEST));
         let Some(given) = given else { return self.ttl };
         let held = self
             .max_ttl
@@ -57,5 +61,22 @@ impl Terms {
             Some(own) if self.shortened => Some(own.min(held)),
             _ => Some(held),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backends_word_is_not_taken_for_longer_than_a_clock_lasts() {
+        let settings = Settings {
+            ttl: None,
+            max_ttl: None,
+            ..Settings::default()
+        };
+        let ttl = Terms::of(&settings).ttl(Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(ttl, Some(LONGEST));
+        assert!(tokio::time::Instant::now().checked_add(LONGEST).is_some());
     }
 }

@@ -110,16 +110,18 @@ impl Dependent {
     /// that is an outage only. Says whether there is none any more.
     pub(crate) fn fail(&self, reference: &ReferenceText, kind: FailureKind) -> bool {
         let bridged = matches!(kind, FailureKind::Pending | FailureKind::Unavailable);
-        let was_made = self.made().backend.is_ok();
+        // Looked at and changed under one lock: another request may be making a backend right now.
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        let was_made = made.backend.is_ok();
         if bridged && was_made {
             return false;
         }
         let cause = format!("the vault's own field needs {}: {kind}", reference.as_str());
-        self.put(Made {
+        *made = Made {
             of: Vec::new(),
             backend: Err(ReadError::new(ReadErrorKind::Unavailable, cause)),
             files: Files::default(),
-        });
+        };
         was_made
     }
 

@@ -15,7 +15,7 @@ use super::PAUSE;
 use crate::backend::kit::plain_object;
 use crate::backend::{Asked, Backend, Kind, Object, ReadError, ReadErrorKind, Reading};
 use crate::policy::Access;
-use crate::resolver::Resolver;
+use crate::resolver::{Flush, Resolver};
 use crate::vault::{Settings, Vault, Vaults};
 
 /// Gives the number of the read as its value; fails from the hundredth on.
@@ -135,6 +135,25 @@ async fn a_doubt_that_comes_too_soon_is_remembered() {
     advance(PAUSE * 2).await;
     bed.revision(&[]).await;
     assert_eq!(bed.reads(), 3);
+}
+
+/// Reads for other reasons in between leave the limit what it is.
+#[tokio::test(start_paused = true)]
+async fn doubts_of_an_hour_do_not_put_off_the_next_for_longer_than_the_limit() {
+    let bed = Bed::new();
+    bed.revision(&[]).await;
+    for _ in 0..12 {
+        bed.revision(&[0]).await;
+        bed.revision(&[0]).await;
+        assert!(bed.resolver.flush(&Flush::All).is_some());
+        bed.revision(&[]).await;
+        advance(Duration::from_secs(1)).await;
+    }
+    bed.revision(&[0]).await;
+    let reads = bed.reads();
+    advance(PAUSE).await;
+    bed.revision(&[]).await;
+    assert_eq!(bed.reads(), reads + 1);
 }
 
 #[tokio::test(start_paused = true)]

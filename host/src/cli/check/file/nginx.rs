@@ -106,8 +106,13 @@ fn parameter(source: &str, range: Range<usize>) -> Parameter<'_> {
         let mut characters = written.chars();
         while let Some(c) = characters.next() {
             match (c, characters.clone().next()) {
-                ('\\', Some(next @ ('"' | '\'' | '\\'))) => {
-                    plain.push(next);
+                ('\\', Some(next @ ('"' | '\'' | '\\' | 't' | 'r' | 'n'))) => {
+                    plain.push(match next {
+                        't' => '\t',
+                        'r' => '\r',
+                        'n' => '\n',
+                        other => other,
+                    });
                     characters.next();
                 }
                 _ => plain.push(c),
@@ -146,6 +151,13 @@ mod tests {
         assert!(source[configuration.range.clone()].starts_with("{\"a\""));
         let variables = gateway(&directives).variables;
         assert_eq!(variables, Some(vec!["A".to_owned(), "C".to_owned()]));
+    }
+
+    #[test]
+    fn escapes_are_what_nginx_makes_of_them() {
+        let directives =
+            directives(r#"proxy_wasm vaultref '{"a":"1\n2\\n\t\x"}';"#).expect("a filter");
+        assert_eq!(directives[0].0[2].text, "{\"a\":\"1\n2\\n\t\\x\"}");
     }
 
     #[test]
