@@ -20,7 +20,8 @@ pub(crate) use write::write;
 pub(crate) enum BodyError {
     /// There is none, and a secret was to be written into it.
     Absent,
-    /// A field that is named stands there twice: which one counts depends on who reads it.
+    /// A field that is named stands there twice, or a form has a `;`: which field counts depends on who
+    /// reads it.
     Ambiguous,
     /// Its bytes are compressed.
     Encoded,
@@ -47,7 +48,9 @@ impl BodyError {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Absent => "there is no body to write a secret into",
-            Self::Ambiguous => "a field that is named stands in the body twice",
+            Self::Ambiguous => {
+                "a field that is named stands in the body twice, or a form has a ';'"
+            }
             Self::Encoded => "the body is compressed (content-encoding)",
             Self::Malformed => "the body is not what its content type says",
             Self::Mismatch => "the body has something else where a field is to be written",

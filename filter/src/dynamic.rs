@@ -93,8 +93,11 @@ impl Dynamic {
         Ok(Demand { made, found })
     }
 
-    /// Lets a reference pass that is allowed.
+    /// Lets a reference pass that is allowed, in one spelling: who may choose others must not fill the
+    /// table with one secret.
     fn admit(&self, reference: &ReferenceText) -> Result<Asked, Unfit> {
+        let reference = &ReferenceText::parse(&reference.reference().to_string())
+            .map_err(|_| Unfit::Malformed)?;
         if !is_plain(reference.reference()) {
             return Err(Unfit::Malformed);
         }

@@ -51,6 +51,10 @@ fn check(body: &[u8]) -> Result<(), BodyError> {
         if byte.is_ascii_control() {
             return Err(BodyError::Malformed);
         }
+        // Some divide there as well, and would find a field that we do not see.
+        if byte == b';' {
+            return Err(BodyError::Ambiguous);
+        }
         if byte == b'%' {
             let digits = tail.first_chunk::<2>().ok_or(BodyError::Malformed)?;
             if digits.iter().any(|digit| hexadecimal(*digit).is_none()) {

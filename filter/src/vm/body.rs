@@ -13,6 +13,7 @@ use super::{Action, Refusal, Vm};
 use crate::body::media::media;
 use crate::body::{self, BodyError};
 use crate::compile::{BodyRule, Kind, OnError, Rule};
+use crate::matching::NGINX_PAIRS;
 use crate::request::Field;
 use crate::{HeaderPair, Host, Level, Status};
 
@@ -313,7 +314,12 @@ impl<H: Host> Vm<H> {
 
     fn request_headers(&self) -> Result<Vec<HeaderPair>, BodyError> {
         let headers = self.host.request_headers();
-        headers.map_err(|_| BodyError::Unreadable)
+        let headers = headers.map_err(|_| BodyError::Unreadable)?;
+        // A second content type could stand behind those that nginx shows.
+        if self.kind == Kind::Nginx && headers.len() >= NGINX_PAIRS {
+            return Err(BodyError::Type);
+        }
+        Ok(headers)
     }
 }
 

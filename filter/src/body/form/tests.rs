@@ -54,6 +54,18 @@ fn each_verb_does_what_it_does_to_a_query_string() {
 }
 
 #[test]
+fn a_form_that_some_divide_elsewhere_is_refused() {
+    for body in ["a=1;k=own", "a;b", ";"] {
+        let set = [write("k", QueryVerb::Set(0))];
+        let written = edited(body.as_bytes(), &set, Parameter::Value(b"s"));
+        assert_eq!(written, Err(BodyError::Ambiguous), "{body}");
+    }
+    let set = [write("k", QueryVerb::Set(0))];
+    let written = edited(b"a=1%3Bk=own", &set, Parameter::Value(b"s"));
+    assert_eq!(written.as_deref(), Ok("a=1%3Bk=own&k=s"));
+}
+
+#[test]
 fn what_is_no_form_is_refused() {
     for body in [
         &b"{\"k\":\"v\"}"[..],

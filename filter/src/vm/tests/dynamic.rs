@@ -111,7 +111,10 @@ fn only_what_is_unknown_is_asked_for_in_one_call_whatever_fields_it_stands_in() 
     let guarded = "/p?x=%7B&key=&y={vault://tenants/e/k}";
     assert_eq!(gateway.header(":path").as_deref(), Some(guarded));
     let asked = one_call(&mut gateway);
-    assert_eq!(asked, ["{vault://tenants/b/k}", "{vault://tenants/c d/k}"]);
+    assert_eq!(
+        asked,
+        ["{vault://tenants/b/k}", "{vault://tenants/c%20d/k}"]
+    );
     for known in [false, true] {
         if known {
             assert_eq!(gateway.request(&sent).1, Action::Continue);
@@ -121,9 +124,25 @@ fn only_what_is_unknown_is_asked_for_in_one_call_whatever_fields_it_stands_in() 
             gateway.header("x-more").as_deref(),
             Some("<tenants|b|k><tenants|b|k>")
         );
-        let path = "/p?x=%7B&key=%3Ctenants%7Cc%20d%7Ck%3E&y={vault://tenants/e/k}";
+        let path = "/p?x=%7B&key=%3Ctenants%7Cc%2520d%7Ck%3E&y={vault://tenants/e/k}";
         assert_eq!(gateway.header(":path").as_deref(), Some(path));
         assert_eq!(gateway.header("x-static").as_deref(), Some("<static>"));
+    }
+}
+
+/// Who may choose how a secret is spelled must not fill the table with it.
+#[test]
+fn one_secret_is_asked_for_once_however_it_is_spelled() {
+    let mut gateway = Gateway::envoy().warm(&resolving());
+    gateway.request(&[("x-key", "{vault://tenants/a/k}"), (":path", "/")]);
+    assert_eq!(one_call(&mut gateway), ["{vault://tenants/a/k}"]);
+    for spelled in ["tenants//a/k", "tenants/%61///%6B", "tenants/a/%6b"] {
+        let sent = [
+            ("x-key", &*format!("{{vault://{spelled}}}")),
+            (":path", "/"),
+        ];
+        assert_eq!(gateway.request(&sent).1, Action::Continue, "{spelled}");
+        assert_eq!(gateway.header("x-key").as_deref(), Some("<tenants|a|k>"));
     }
 }
 
