@@ -115,7 +115,7 @@ impl Stage {
             None => "the daemon is told of changed files",
         };
         println!(
-            "   {:.1} s after the change ({seen_by}, and the filter asks each second)\n",
+            "   {:.1} s after the change ({seen_by}, and the filter asks each 0.8 s)\n",
             took.as_secs_f32()
         );
 
