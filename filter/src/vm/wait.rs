@@ -9,7 +9,7 @@ use super::{Action, Refusal, Vm};
 use crate::Host;
 use crate::compile::{Kind, Resolver, Rule, Target};
 use crate::redact::{self, Needles};
-use crate::request;
+use crate::request::{self, Plan};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
 use crate::table::{Age, EntryId};
@@ -29,6 +29,31 @@ pub(super) struct Needs {
     pub(super) ask: Vec<EntryId>,
     /// Whether the request's body is written as well.
     pub(super) takes_body: bool,
+}
+
+impl Needs {
+    /// As those of a request, which has made no call yet; and what is to be asked for.
+    fn of_request(
+        self,
+        context: u32,
+        plan: Option<Plan>,
+        deadline: Age,
+    ) -> (Waiting, Vec<EntryId>) {
+        let waiting = Waiting {
+            context,
+            poller: self.poller,
+            rule: self.rule,
+            found: self.found,
+            entries: self.entries,
+            of_rule: self.of_rule,
+            plan,
+            calls: Vec::new(),
+            deadline,
+            takes_body: self.takes_body,
+            held: None,
+        };
+        (waiting, self.ask)
+    }
 }
 
 impl<H: Host> Vm<H> {
@@ -55,23 +80,12 @@ impl<H: Host> Vm<H> {
             Err(error) => return self.cannot_write(&needs.rule, error),
         };
         self.advance();
-        let mut waiting = Waiting {
-            context,
-            poller: needs.poller,
-            rule: needs.rule,
-            found: needs.found,
-            entries: needs.entries,
-            of_rule: needs.of_rule,
-            plan: Some(plan),
-            calls: Vec::new(),
-            deadline: self.deadline(&resolver),
-            takes_body: needs.takes_body,
-            held: None,
-        };
+        let deadline = self.deadline(&resolver);
+        let (mut waiting, ask) = needs.of_request(context, Some(plan), deadline);
         let waits = match &resolver.target {
-            Target::HostFunction => self.ask_host_for(&waiting, &needs.ask),
+            Target::HostFunction => self.ask_host_for(&waiting, &ask),
             Target::Upstream(upstream) => {
-                waiting.calls = self.call_for(waiting.poller, &needs.ask, upstream);
+                waiting.calls = self.call_for(waiting.poller, &ask, upstream);
                 !waiting.calls.is_empty()
             }
         };
@@ -366,19 +380,7 @@ impl<H: Host> Vm<H> {
 
     /// Serves a request that does not wait, by what is known.
     pub(super) fn serve_now(&mut self, context: u32, needs: Needs) -> Action {
-        let waiting = Waiting {
-            context,
-            poller: needs.poller,
-            rule: needs.rule,
-            found: needs.found,
-            entries: needs.entries,
-            of_rule: needs.of_rule,
-            plan: None,
-            calls: Vec::new(),
-            deadline: 0,
-            takes_body: needs.takes_body,
-            held: None,
-        };
+        let (waiting, _) = needs.of_request(context, None, 0);
         match self.finish(&waiting) {
             Ok(()) => Action::Continue,
             Err(refusal) => self.refuse(&refusal),
