@@ -79,7 +79,7 @@ async fn serve(
     }
     let own_uid = nix::unistd::geteuid().as_raw();
     let resolver = resolver(config.vaults);
-    let limits = limits(listeners.len());
+    let limits = limits();
     let server = Server::new(resolver.clone(), config.clients, own_uid, limits);
     server.warm_up().await;
     for (_, listener) in &listeners {
@@ -112,17 +112,17 @@ async fn serve(
 }
 
 /// The usual limits, as far as the system lets us have them.
-fn limits(listeners: usize) -> Limits {
+fn limits() -> Limits {
     let usual = Limits::default();
     let Some(descriptors) = descriptors() else {
         return usual;
     };
-    let limits = usual.within(descriptors, listeners);
+    let limits = usual.within(descriptors);
     if limits.connections < usual.connections {
         tracing::info!(
             descriptors,
             connections = limits.connections,
-            "each listener takes fewer connections, since the limit of open files is low"
+            "the daemon takes fewer connections, since the limit of open files is low"
         );
     }
     limits

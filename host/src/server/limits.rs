@@ -17,8 +17,8 @@ pub struct Limits {
     pub body: Duration,
     /// How long open requests may take when the daemon stops.
     pub stop: Duration,
-    /// How many connections each listener may have open; what is over it waits to be accepted. One
-    /// for each, so that whoever can reach the one cannot keep others from the other.
+    /// How many connections may be open, on all listeners together, those that come later included; what
+    /// is over it waits.
     pub connections: usize,
 }
 
@@ -36,13 +36,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same with no more connections than there are descriptors for, on so many listeners.
+    /// The same with no more connections than there are descriptors for.
     #[must_use]
-    pub fn within(self, descriptors: usize, listeners: usize) -> Self {
+    pub fn within(self, descriptors: usize) -> Self {
         let spare = descriptors - RESERVED.min(descriptors / 2);
-        let each = (spare / listeners.max(1)).max(1);
         Self {
-            connections: self.connections.min(each),
+            connections: self.connections.min(spare.max(1)),
             ..self
         }
     }
@@ -66,16 +65,11 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
-        let each = |descriptors, listeners| {
-            let limits = Limits::default().within(descriptors, listeners);
-            limits.connections
-        };
-        assert_eq!(each(1_048_576, 2), 1024);
-        assert_eq!(each(1024, 1), 896);
-        assert_eq!(each(1024, 2), 448);
-        assert_eq!(each(64, 1), 32);
-        assert_eq!(each(64, 0), 32);
-        assert_eq!(each(1, 3), 1);
+        let most = |descriptors| Limits::default().within(descriptors).connections;
+        assert_eq!(most(1_048_576), 1024);
+        assert_eq!(most(1024), 896);
+        assert_eq!(most(64), 32);
+        assert_eq!(most(1), 1);
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Server {
     /// Serves until `stop` is true (or its sender is gone), then lets open requests end. Listeners can
     /// come and go meanwhile ([`Handle::listen`]).
     pub async fn run(mut self, listeners: Vec<(Listen, Bound)>, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
         let mut accepting = JoinSet::new();
         let mut open: Vec<(Listen, watch::Sender<bool>)> = Vec::new();
         let mut change = Some(Change {
@@ -91,7 +92,7 @@ impl Server {
                     let accept = Accept {
                         state: Arc::clone(&self.state),
                         limits: self.limits,
-                        permits: Arc::new(Semaphore::new(self.limits.connections)),
+                        places: Arc::clone(&places),
                         stop,
                     };
                     accepting.spawn(accept.run(bound));
@@ -157,7 +158,8 @@ impl Handle {
 struct Accept {
     state: Arc<http::State>,
     limits: Limits,
-    permits: Arc<Semaphore>,
+    /// Of all listeners.
+    places: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -165,20 +167,21 @@ impl Accept {
     async fn run(mut self, listener: Bound) {
         let mut connections = JoinSet::new();
         loop {
-            let permits = Arc::clone(&self.permits);
+            let places = Arc::clone(&self.places);
+            // Only who is there takes a place: a listener that nobody comes to must not hold one.
             let next = async {
+                let accepted = listener.accept().await?;
                 // Closed by nobody.
-                let permit = permits.acquire_owned().await.ok();
-                (listener.accept().await, permit)
+                Ok::<_, std::io::Error>((accepted, places.acquire_owned().await.ok()))
             };
-            let (accepted, permit) = tokio::select! {
+            let accepted = tokio::select! {
                 next = next => next,
                 () = stopped(&mut self.stop) => break,
             };
             let state = Arc::clone(&self.state);
             let (stop, limits) = (self.stop.clone(), self.limits);
             match accepted {
-                Ok((stream, origin)) => {
+                Ok(((stream, origin), place)) => {
                     connections.spawn(async move {
                         match stream {
                             listener::Stream::Tcp(stream) => {
@@ -188,7 +191,7 @@ impl Accept {
                                 serve(stream, origin, state, limits, stop).await;
                             }
                         }
-                        drop(permit);
+                        drop(place);
                     });
                 }
                 Err(error) => {

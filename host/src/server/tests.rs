@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Limits, Server, bind};
+use super::{Handle, Limits, Server, bind};
 use crate::config::{Listen, parse};
 use crate::environment::Environment;
 use crate::resolver::Resolver;
@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Daemon {
     directory: TempDir,
     tcp: String,
+    listen: Vec<Listen>,
+    handle: Handle,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -73,6 +75,8 @@ impl Daemon {
         Self {
             directory,
             tcp,
+            listen: config.listen,
+            handle: server.handle(),
             stop,
             serving: tokio::spawn(server.run(listeners, stopped)),
         }

@@ -120,15 +120,33 @@ async fn more_connections_than_are_allowed_wait_their_turn() {
     };
     let uid = nix::unistd::geteuid().as_raw();
     let daemon = Daemon::start_with("", limits, uid).await;
+    // One that comes later has no places of its own either.
+    let later = Listen::Unix {
+        path: daemon.directory.path().join("later.sock"),
+        mode: 0o600,
+        group: None,
+    };
+    let wanted = [&daemon.listen[..], &[later]].concat();
+    let listening = daemon.handle.listen(&daemon.listen, &wanted);
+    listening.await.expect("bound");
+    let hello = ask("");
     let idle = UnixStream::connect(daemon.socket())
         .await
         .expect("connected");
     let mut asking = Box::pin(daemon.lives());
-    let early = timeout(Duration::from_millis(100), &mut asking).await;
-    assert!(early.is_err(), "there was no place for it");
-    check(&daemon.tcp(&ask("")).await, 401, "unauthorized");
+    let mut over_tcp = Box::pin(daemon.tcp(&hello));
+    let stream = UnixStream::connect(daemon.directory.path().join("later.sock"));
+    let mut over_later = Box::pin(exchange(stream.await.expect("connected"), &hello));
+    let any = async {
+        tokio::select! { () = &mut asking => {}, _ = &mut over_tcp => {}, _ = &mut over_later => {} }
+    };
+    let early = timeout(Duration::from_millis(100), any).await;
+    assert!(early.is_err(), "there was no place for it, on any listener");
     drop(idle);
-    timeout(DEADLINE, asking).await.expect("its turn came");
+    let served = async { futures::join!(asking, over_tcp, over_later) };
+    let ((), tcp, later) = timeout(DEADLINE, served).await.expect("their turn came");
+    check(&tcp, 401, "unauthorized");
+    check(&later, 200, "hunter2");
     // One that waits does not keep the daemon from stopping.
     let _idle = UnixStream::connect(daemon.socket())
         .await

@@ -48,7 +48,7 @@ fn a_daemon_out_of_descriptors_goes_on_and_recovers() -> Result<()> {
     let what = "64 descriptors, and 120 connections of somebody else";
     let log = bed.daemon_log();
     ensure!(log.contains("takes fewer connections"), "{log}");
-    let log = "at start: each listener takes fewer connections";
+    let log = "at start: the daemon takes fewer connections";
     lost.show(what, "the old value, then the new", log, Some(fresh));
     bed.only_values()
 }
