@@ -7,7 +7,7 @@ use vaultref_contract::wire::{Failure, FailureKind, Outcome, ResolveRequest, Sec
 
 use super::ask::Ask;
 use super::patience::Patience;
-use super::{Resolver, failure};
+use super::{Resolver, drafts, failure};
 use crate::policy::Access;
 
 /// Why there is no value, with the cause in words. The words are for the operator, not for clients.
@@ -49,7 +49,9 @@ impl Resolver {
             wait_ms: 0,
             ..ResolveRequest::default()
         };
-        let asked = self.read_all(access, &request, wait, Patience::Whole).await;
+        let drafts = drafts(&self.vaults(), &request);
+        let asked = self.read_all(drafts, access, &request, wait, Patience::Whole);
+        let asked = asked.await;
         let outcomes = self.answer_all(&asked, &request, FailureKind::Unavailable, usize::MAX);
         let answered = request.references.iter().zip(outcomes);
         answered

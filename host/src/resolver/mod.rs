@@ -89,18 +89,31 @@ impl Resolver {
     /// Answers all references of a request, in its order, and waits for what has to be read, at most
     /// `wait_ms` and [`MAX_WAIT`]. What is not read by then is `unavailable`; its read goes on.
     pub async fn resolve(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        self.resolve_with(access, request, Patience::of(request))
+        self.resolve_of(&self.vaults(), access, request).await
+    }
+
+    /// The same of these vaults, whatever [`Resolver::replace`] does meanwhile: those that `access` was
+    /// decided for.
+    pub(crate) async fn resolve_of(
+        &self,
+        vaults: &Vaults,
+        access: &Access,
+        request: &ResolveRequest,
+    ) -> Vec<Outcome> {
+        self.resolve_with(vaults, access, request, Patience::of(request))
             .await
     }
 
     async fn resolve_with(
         &self,
+        vaults: &Vaults,
         access: &Access,
         request: &ResolveRequest,
         patience: Patience,
     ) -> Vec<Outcome> {
         let wait = Duration::from_millis(request.wait_ms.into());
-        let asked = self.read_all(access, request, wait, patience).await;
+        let drafts = drafts(vaults, request);
+        let asked = self.read_all(drafts, access, request, wait, patience).await;
         self.answer_all(&asked, request, FailureKind::Unavailable, MAX_REPLY_BYTES)
     }
 
@@ -108,7 +121,7 @@ impl Resolver {
     /// [`Resolver::finished_reads`] tells when to ask again.
     #[must_use]
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
-        let drafts = self.drafts(request);
+        let drafts = drafts(&self.vaults(), request);
         for unsettled in Unsettled::of(&drafts, &request.references, access) {
             let resolver = self.clone();
             self.0.runtime.spawn(async move {
@@ -156,6 +169,7 @@ impl Resolver {
     /// Has everything read that has to be, and waits for it.
     async fn read_all(
         &self,
+        drafts: Vec<Result<Draft, ask::NotAsked>>,
         access: &Access,
         request: &ResolveRequest,
         wait: Duration,
@@ -163,7 +177,6 @@ impl Resolver {
     ) -> Vec<Result<Ask, ask::NotAsked>> {
         let now = Instant::now();
         let deadline = now + wait.min(MAX_WAIT);
-        let drafts = self.drafts(request);
         let unsettled = Unsettled::of(&drafts, &request.references, access);
         let mut asked = ask_all(&drafts, access);
         self.doubt(&asked, request);
@@ -207,14 +220,6 @@ impl Resolver {
             let all = join_all(reads.into_iter().map(flight::finished));
             let _ = timeout_at(deadline, all).await;
         }
-    }
-
-    fn drafts(&self, request: &ResolveRequest) -> Vec<Result<Draft, ask::NotAsked>> {
-        let vaults = self.vaults();
-        let references = request.references.iter();
-        references
-            .map(|reference| Draft::new(&vaults, reference))
-            .collect()
     }
 
     fn answer_all(
@@ -313,6 +318,13 @@ impl Inner {
         // Nothing panics while it is held; if it did, what is in the cache is still whole.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn drafts(vaults: &Vaults, request: &ResolveRequest) -> Vec<Result<Draft, ask::NotAsked>> {
+    let references = request.references.iter();
+    references
+        .map(|reference| Draft::new(vaults, reference))
+        .collect()
 }
 
 fn ask_all(

@@ -53,7 +53,9 @@ impl Resolver {
             ..ResolveRequest::default()
         };
         // The configuration's owner wrote these references, so no client's rules hold for them.
-        let outcomes = self.resolve_with(&Access::All, &request, patience).await;
+        let vaults = self.vaults();
+        let outcomes = self.resolve_with(&vaults, &Access::All, &request, patience);
+        let outcomes = outcomes.await;
         let mut values: Vec<SecretValue> = Vec::with_capacity(needed.len());
         for (reference, outcome) in needed.iter().zip(outcomes) {
             match outcome {

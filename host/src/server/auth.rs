@@ -9,6 +9,7 @@ use vaultref_contract::wire::{FailureKind, Outcome, Refusal, RefusalKind, Resolv
 
 use crate::policy::{Access, Client, Clients, Origin, Token};
 use crate::resolver::Resolver;
+use crate::vault::Vaults;
 
 /// How long a call, or the start, may wait for tokens that have to be read from vaults.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);
@@ -16,24 +17,49 @@ const TOKEN_WAIT: Duration = Duration::from_secs(2);
 /// Knows the clients.
 #[derive(Debug)]
 pub(super) struct Guard {
-    clients: RwLock<Arc<Clients>>,
+    served: RwLock<Arc<Served>>,
     own_uid: u32,
     resolver: Resolver,
 }
 
+/// What is served, and to whom, by one configuration.
+#[derive(Debug)]
+struct Served {
+    clients: Clients,
+    vaults: Arc<Vaults>,
+}
+
+/// A call of which it is known who makes it.
+#[derive(Debug)]
+pub(super) struct Identified {
+    /// The rules that hold for it, of the vaults that they were written for.
+    pub(super) access: Access,
+    served: Arc<Served>,
+}
+
+impl Identified {
+    pub(super) fn vaults(&self) -> &Vaults {
+        &self.served.vaults
+    }
+}
+
 impl Guard {
     pub(super) fn new(clients: Clients, own_uid: u32, resolver: Resolver) -> Self {
+        let vaults = resolver.vaults();
         Self {
-            clients: RwLock::new(Arc::new(clients)),
+            served: RwLock::new(Arc::new(Served { clients, vaults })),
             own_uid,
             resolver,
         }
     }
 
-    /// Knows these clients from the next call on.
-    pub(super) fn replace(&self, clients: Clients) {
-        let mut known = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-        *known = Arc::new(clients);
+    /// Has these vaults served to these clients from the next call on.
+    pub(super) fn replace(&self, vaults: Vaults, clients: Clients) {
+        // Under one lock, so that nobody sees the clients of the one with the vaults of the other.
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        self.resolver.replace(vaults);
+        let vaults = self.resolver.vaults();
+        *served = Arc::new(Served { clients, vaults });
     }
 
     /// Whether a call comes from the user that the daemon runs as, or from root.
@@ -41,26 +67,51 @@ impl Guard {
         matches!(origin, Origin::Unix { uid, .. } if uid == self.own_uid || uid == 0)
     }
 
-    fn clients(&self) -> Arc<Clients> {
-        // They are replaced whole, so what is there is good whoever panicked.
-        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&clients)
+    /// Whether what is served now is still what it was when this call was identified.
+    pub(super) fn holds(&self, identified: &Identified) -> bool {
+        Arc::ptr_eq(&self.served(), &identified.served)
+    }
+
+    fn served(&self) -> Arc<Served> {
+        // It is replaced whole, so what is there is good whoever panicked.
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&served)
     }
 
     pub(super) async fn warm_up(&self) {
         // All at once, so that vaults that hang keep nobody waiting for longer than one would.
-        let clients = self.clients();
-        let clients = clients.iter();
+        let served = self.served();
+        let clients = served.clients.iter();
         join_all(clients.map(|client| self.shows_one_of(client, b"", Wait::Yes))).await;
     }
 
-    /// The rules that hold for a call. `token` is what it shows as `Authorization: Bearer`.
+    /// Whose call it is. `token` is what it shows as `Authorization: Bearer`.
     pub(super) async fn identify(
         &self,
         origin: Origin,
         token: Option<&[u8]>,
+    ) -> Result<Identified, Refusal> {
+        loop {
+            let served = self.served();
+            let access = self.access(&served.clients, origin, token).await;
+            let identified = access.map(|access| Identified {
+                access,
+                served: Arc::clone(&served),
+            });
+            // Tokens of the one configuration may have been read from vaults of the next.
+            if Arc::ptr_eq(&self.served(), &served) {
+                return identified;
+            }
+        }
+    }
+
+    async fn access(
+        &self,
+        clients: &Clients,
+        origin: Origin,
+        token: Option<&[u8]>,
     ) -> Result<Access, Refusal> {
-        if self.clients().is_empty() {
+        if clients.is_empty() {
             return match origin {
                 Origin::Unix { uid, .. } if uid == self.own_uid => Ok(Access::All),
                 Origin::Unix { .. } => Err(unauthorized(
@@ -71,11 +122,11 @@ impl Guard {
         }
         // First with the tokens that are in memory: nobody waits for the vault of another's token.
         if token.is_some()
-            && let Found::Client(client) = self.find(origin, token, Wait::No).await
+            && let Found::Client(client) = self.find(clients, origin, token, Wait::No).await
         {
             return Ok(Access::Client(client));
         }
-        match self.find(origin, token, Wait::Yes).await {
+        match self.find(clients, origin, token, Wait::Yes).await {
             Found::Client(client) => Ok(Access::Client(client)),
             // It may be one that is served. To call it a stranger would have a gateway drop what it
             // holds, because of an outage that it is to bridge.
@@ -91,8 +142,13 @@ impl Guard {
     }
 
     /// Of several that fit, the one that asks for most: peer and token, token, peer.
-    async fn find(&self, origin: Origin, token: Option<&[u8]>, wait: Wait) -> Found {
-        let clients = self.clients();
+    async fn find(
+        &self,
+        clients: &Clients,
+        origin: Origin,
+        token: Option<&[u8]>,
+        wait: Wait,
+    ) -> Found {
         let candidates = clients.iter().filter(|client| client.comes_from(origin));
         let held = candidates.map(async |client| {
             let held = match token {

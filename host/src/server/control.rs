@@ -104,8 +104,8 @@ async fn metrics(state: &State, origin: Origin, headers: &HeaderMap) -> Result<S
     refuse_proxied(headers)?;
     if !state.guard.is_operator(origin) {
         let token = token(headers)?;
-        let access = state.guard.identify(origin, token).await?;
-        if !access.sees_metrics() {
+        let caller = state.guard.identify(origin, token).await?;
+        if !caller.access.sees_metrics() {
             return Err(Refused::from(Refusal {
                 kind: RefusalKind::Forbidden,
                 message: "this client may not see metrics".to_owned(),

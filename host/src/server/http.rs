@@ -73,17 +73,25 @@ async fn resolve(state: &State, origin: Origin, request: Request) -> Result<Vec<
     let (head, body) = request.into_parts();
     refuse_proxied(&head.headers)?;
     let token = token(&head.headers)?;
-    let access = state.guard.identify(origin, token).await?;
+    // Before its body is read: that of a stranger is not.
+    let mut caller = state.guard.identify(origin, token).await?;
     let body = tokio::time::timeout(state.body_timeout, read(&head.headers, body))
         .await
         .map_err(|_| bad_request("the body took too long"))??;
     let request = request::decode(&body)?;
+    if !state.guard.holds(&caller) {
+        // The body was long in coming, and the configuration is another.
+        caller = state.guard.identify(origin, token).await?;
+    }
     tracing::debug!(
-        client = access.name(),
+        client = caller.access.name(),
         references = request.references.len(),
         "resolve"
     );
-    Ok(state.resolver.resolve(&access, &request).await)
+    let outcomes = state
+        .resolver
+        .resolve_of(caller.vaults(), &caller.access, &request);
+    Ok(outcomes.await)
 }
 
 /// A gateway's own callout carries none of these; a route that leads here does.

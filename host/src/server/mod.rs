@@ -125,11 +125,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Serves these vaults to these clients from the next call on.
+    /// Serves these vaults to these clients from the next call on. A call gets values of the vaults
+    /// that its rights were written for, never those of the one with the rights of the other.
     pub fn replace(&self, vaults: Vaults, clients: Clients) {
-        // The clients first: who is no client any more shall see nothing of the new vaults.
-        self.state.guard.replace(clients);
-        self.state.resolver.replace(vaults);
+        self.state.guard.replace(vaults, clients);
     }
 
     /// Listens on what is `wanted`, where it listens on `now`. Connections to what is not wanted any

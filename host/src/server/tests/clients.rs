@@ -341,3 +341,35 @@ async fn tokens_are_read_together_before_the_first_call() {
     );
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+/// Else who is no client any more would see what is in the new vaults.
+#[tokio::test]
+async fn a_call_whose_body_comes_after_a_reload_has_the_rights_of_the_new_configuration() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let client = |rights: &str| format!("{{name: a, peer: {{uid: {uid}}}, {rights}}}");
+    let limits = Limits::default();
+    let (may, may_not) = ("allow: [\"env/*\"]", "allow: [\"env/OTHER\"]");
+    let stranger = format!("{{name: b, peer: {{uid: {}}}, {may}}}", uid + 1);
+    for (before, after, status, holds) in [
+        (client(may), stranger, 401, "unauthorized"),
+        (client(may), client(may_not), 200, "\"denied\""),
+        (client(may_not), client(may), 200, "of-the-new-vault"),
+    ] {
+        let daemon = Daemon::start_with(&before, limits, uid).await;
+        let request = String::from_utf8(ask("")).expect("text");
+        let (first, rest) = request.split_at(request.len() - 10);
+        let mut stream = UnixStream::connect(daemon.socket())
+            .await
+            .expect("connected");
+        stream.write_all(first.as_bytes()).await.expect("sent");
+        // Seen by the daemon once it answers another on a later connection.
+        check(&daemon.unix(&ask("")).await, 200, "results");
+        let yaml = format!("{{vaults: [{{name: env}}], clients: [{after}]}}");
+        let environment = Environment::from([("TEST", "of-the-new-vault")]);
+        let config = parse(&yaml, &Arc::new(environment)).expect("a configuration");
+        daemon.handle.replace(config.vaults, config.clients);
+        let answer = exchange(stream, rest.as_bytes()).await;
+        check(&answer, status, holds);
+        assert_eq!(answer.contains("of-the-new-vault"), holds.contains("new"));
+    }
+}
