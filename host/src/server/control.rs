@@ -14,13 +14,14 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use vaultref_contract::wire::{MARKER_HEADER, MARKER_VALUE, Refusal, RefusalKind};
 
-use super::http::{Refused, State, bad_request, read, refuse_proxied, token};
-use crate::policy::Origin;
+use super::caller::Caller;
+use super::http::{Refused, State, bad_request, read, refuse_proxied};
 use crate::resolver::Flush;
 
 /// The routes for one connection.
-pub(super) fn routes(state: &Arc<State>, origin: Origin) -> Router {
+pub(super) fn routes(state: &Arc<State>, caller: &Caller) -> Router {
     let (ready, measured, flushed) = (Arc::clone(state), Arc::clone(state), Arc::clone(state));
+    let (measurer, flusher) = (caller.clone(), caller.clone());
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok")))
         .route(
@@ -35,19 +36,19 @@ pub(super) fn routes(state: &Arc<State>, origin: Origin) -> Router {
         )
         .route(
             "/metrics",
-            get(
-                async move |headers: HeaderMap| match metrics(&measured, origin, &headers).await {
+            get(async move |headers: HeaderMap| {
+                match metrics(&measured, &measurer, &headers).await {
                     Ok(text) => prometheus(text),
                     Err(refused) => refused.into_answer(),
-                },
-            ),
+                }
+            }),
         )
         .route(
             FLUSH_PATH,
             post(move |request: Request| {
-                let state = Arc::clone(&flushed);
+                let (state, caller) = (Arc::clone(&flushed), flusher.clone());
                 async move {
-                    match flush(&state, origin, request).await {
+                    match flush(&state, &caller, request).await {
                         Ok(count) => json(&serde_json::json!({ "flushed": count })),
                         Err(refused) => refused.into_answer(),
                     }
@@ -67,10 +68,10 @@ struct Wanted {
     vault: Option<String>,
 }
 
-async fn flush(state: &State, origin: Origin, request: Request) -> Result<usize, Refused> {
+async fn flush(state: &State, caller: &Caller, request: Request) -> Result<usize, Refused> {
     let (head, body) = request.into_parts();
     refuse_proxied(&head.headers)?;
-    if !state.guard.is_operator(origin) {
+    if !state.is_operator(caller) {
         return Err(Refused::from(Refusal {
             kind: RefusalKind::Forbidden,
             message: "only the daemon's own user may flush, on its Unix socket".to_owned(),
@@ -100,12 +101,11 @@ async fn flush(state: &State, origin: Origin, request: Request) -> Result<usize,
 }
 
 /// For the operator, and for clients that are allowed to see them.
-async fn metrics(state: &State, origin: Origin, headers: &HeaderMap) -> Result<String, Refused> {
+async fn metrics(state: &State, caller: &Caller, headers: &HeaderMap) -> Result<String, Refused> {
     refuse_proxied(headers)?;
-    if !state.guard.is_operator(origin) {
-        let token = token(headers)?;
-        let caller = state.guard.identify(origin, token).await?;
-        if !caller.access.sees_metrics() {
+    if !state.is_operator(caller) {
+        let identified = state.identify(caller, headers).await?;
+        if !identified.access.sees_metrics() {
             return Err(Refused::from(Refusal {
                 kind: RefusalKind::Forbidden,
                 message: "this client may not see metrics".to_owned(),

@@ -23,9 +23,9 @@ use vaultref_contract::wire::{
     encode_reply,
 };
 
-use super::auth::Guard;
+use super::auth::{Guard, Identified};
+use super::caller::Caller;
 use super::control;
-use crate::policy::Origin;
 use crate::request;
 use crate::resolver::Resolver;
 
@@ -42,13 +42,39 @@ pub(super) struct State {
     pub(super) is_ready: AtomicBool,
 }
 
+impl State {
+    /// Whose call it is. Until the next call the connection is that client's, or nobody's.
+    pub(super) async fn identify(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Identified, Refused> {
+        let identified = match token(headers) {
+            Ok(token) => self.guard.identify(caller.origin, token).await,
+            Err(refusal) => Err(refusal),
+        };
+        caller.note(identified.is_ok());
+        identified.map_err(Refused::from)
+    }
+
+    /// Whether the call comes from the user that the daemon runs as, or from root.
+    pub(super) fn is_operator(&self, caller: &Caller) -> bool {
+        let is_operator = self.guard.is_operator(caller.origin);
+        if is_operator {
+            caller.note(true);
+        }
+        is_operator
+    }
+}
+
 /// The routes for one connection.
-pub(super) fn router(state: Arc<State>, origin: Origin) -> Router {
-    let controls = control::routes(&state, origin);
+pub(super) fn router(state: Arc<State>, caller: &Caller) -> Router {
+    let controls = control::routes(&state, caller);
+    let caller = caller.clone();
     let resolve = move |request: Request| {
-        let state = Arc::clone(&state);
+        let (state, caller) = (Arc::clone(&state), caller.clone());
         async move {
-            match resolve(&state, origin, request).await {
+            match resolve(&state, &caller, request).await {
                 Ok(outcomes) => answer(StatusCode::OK, encode_reply(Ok(&outcomes))),
                 Err(refused) => refused.into_answer(),
             }
@@ -69,29 +95,30 @@ pub(super) fn router(state: Arc<State>, origin: Origin) -> Router {
         })
 }
 
-async fn resolve(state: &State, origin: Origin, request: Request) -> Result<Vec<Outcome>, Refused> {
+async fn resolve(
+    state: &State,
+    caller: &Caller,
+    request: Request,
+) -> Result<Vec<Outcome>, Refused> {
     let (head, body) = request.into_parts();
     refuse_proxied(&head.headers)?;
-    let token = token(&head.headers)?;
     // Before its body is read: that of a stranger is not.
-    let mut caller = state.guard.identify(origin, token).await?;
+    let mut identified = state.identify(caller, &head.headers).await?;
     let body = tokio::time::timeout(state.body_timeout, read(&head.headers, body))
         .await
         .map_err(|_| bad_request("the body took too long"))??;
     let request = request::decode(&body)?;
-    if !state.guard.holds(&caller) {
+    if !state.guard.holds(&identified) {
         // The body was long in coming, and the configuration is another.
-        caller = state.guard.identify(origin, token).await?;
+        identified = state.identify(caller, &head.headers).await?;
     }
+    let (access, vaults) = (&identified.access, identified.vaults());
     tracing::debug!(
-        client = caller.access.name(),
+        client = access.name(),
         references = request.references.len(),
         "resolve"
     );
-    let outcomes = state
-        .resolver
-        .resolve_of(caller.vaults(), &caller.access, &request);
-    Ok(outcomes.await)
+    Ok(state.resolver.resolve_of(vaults, access, &request).await)
 }
 
 /// A gateway's own callout carries none of these; a route that leads here does.
@@ -108,13 +135,11 @@ pub(super) fn refuse_proxied(headers: &HeaderMap) -> Result<(), Refused> {
     }))
 }
 
-pub(super) fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refused> {
+fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
-    let refused = |message: &str| {
-        Refused::from(Refusal {
-            kind: RefusalKind::Unauthorized,
-            message: message.to_owned(),
-        })
+    let refused = |message: &str| Refusal {
+        kind: RefusalKind::Unauthorized,
+        message: message.to_owned(),
     };
     let (Some(first), rest) = (given.next(), given.next()) else {
         return Ok(None);

@@ -15,10 +15,12 @@ pub struct Limits {
     pub head: Duration,
     /// How long the body of a request may take.
     pub body: Duration,
+    /// How long a connection may be open before a client has said on it who it is.
+    pub stranger: Duration,
     /// How long open requests may take when the daemon stops.
     pub stop: Duration,
     /// How many connections may be open, on all listeners together, those that come later included; what
-    /// is over it waits.
+    /// is over it waits. One user has a third of them at the most, and so has all of TCP.
     pub connections: usize,
 }
 
@@ -29,6 +31,8 @@ impl Default for Limits {
             // Gateways keep connections open between polls, which come each second.
             head: Duration::from_secs(60),
             body: Duration::from_secs(10),
+            // Room for a slow start; an idle connection of nobody takes the place of another.
+            stranger: Duration::from_secs(15),
             stop: Duration::from_secs(5),
             connections: 1024,
         }

@@ -1,24 +1,29 @@
 //! The daemon: the contract over HTTP, on Unix sockets and loopback TCP.
 //!
 //! It believes nothing of what comes in: headers and bodies are bounded in size and in time, answers
-//! in the time that they take to be read, connections in number, and what comes through a proxy is refused, since a route that leads here
-//! would give secrets to whoever uses the route.
+//! in the time that they take to be read, connections in number, and those of nobody that it knows in time.
+//! What comes through a proxy is refused, since a route that leads here would give secrets to whoever uses
+//! the route.
 
 mod auth;
 mod bounded;
+mod caller;
 mod control;
 mod http;
 mod limits;
 mod listener;
+mod places;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::http::{HeaderValue, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tower::ServiceExt as _;
 
 pub(crate) use control::FLUSH_PATH;
@@ -27,10 +32,12 @@ pub(crate) use limits::descriptors;
 pub use listener::{Bound, ListenError, bind};
 
 use crate::config::Listen;
-use crate::policy::{Clients, Origin};
+use crate::policy::Clients;
 use crate::resolver::Resolver;
 use crate::vault::Vaults;
 use bounded::Bounded;
+use caller::Caller;
+use places::Places;
 
 /// The daemon, ready to serve listeners.
 #[derive(Debug)]
@@ -76,7 +83,7 @@ impl Server {
     /// Serves until `stop` is true (or its sender is gone), then lets open requests end. Listeners can
     /// come and go meanwhile ([`Handle::listen`]).
     pub async fn run(mut self, listeners: Vec<(Listen, Bound)>, mut stop: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let places = Places::new(self.limits.connections);
         let mut accepting = JoinSet::new();
         let mut open: Vec<(Listen, watch::Sender<bool>)> = Vec::new();
         let mut change = Some(Change {
@@ -158,7 +165,7 @@ struct Accept {
     state: Arc<http::State>,
     limits: Limits,
     /// Of all listeners.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     stop: watch::Receiver<bool>,
 }
 
@@ -169,9 +176,12 @@ impl Accept {
             let places = Arc::clone(&self.places);
             // Only who is there takes a place: a listener that nobody comes to must not hold one.
             let next = async {
-                let accepted = listener.accept().await?;
-                // Closed by nobody.
-                Ok::<_, std::io::Error>((accepted, places.acquire_owned().await.ok()))
+                loop {
+                    let (stream, origin) = listener.accept().await?;
+                    if let Some(admitted) = places.admit(origin) {
+                        return Ok::<_, std::io::Error>((stream, origin, admitted.place().await));
+                    }
+                }
             };
             let accepted = tokio::select! {
                 next = next => next,
@@ -180,14 +190,15 @@ impl Accept {
             let state = Arc::clone(&self.state);
             let (stop, limits) = (self.stop.clone(), self.limits);
             match accepted {
-                Ok(((stream, origin), place)) => {
+                Ok((stream, origin, place)) => {
+                    let caller = Caller::new(origin);
                     connections.spawn(async move {
                         match stream {
                             listener::Stream::Tcp(stream) => {
-                                serve(stream, origin, state, limits, stop).await;
+                                serve(stream, caller, state, limits, stop).await;
                             }
                             listener::Stream::Unix(stream) => {
-                                serve(stream, origin, state, limits, stop).await;
+                                serve(stream, caller, state, limits, stop).await;
                             }
                         }
                         drop(place);
@@ -209,16 +220,24 @@ impl Accept {
 
 async fn serve<S>(
     stream: S,
-    origin: Origin,
+    caller: Caller,
     state: Arc<http::State>,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let router = http::router(state, origin);
-    let service = hyper::service::service_fn(move |request: hyper::Request<_>| {
-        router.clone().oneshot(request.map(axum::body::Body::new))
+    let router = http::router(state, &caller);
+    let service = hyper::service::service_fn(|request: hyper::Request<_>| {
+        let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+        async {
+            let mut answer = answer.await?;
+            if !caller.is_known() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -228,8 +247,15 @@ async fn serve<S>(
         .writev(true)
         .serve_connection(TokioIo::new(Bounded::new(stream, limits.answer)), service);
     tokio::pin!(connection);
+    let is_nobody = async {
+        sleep(limits.stranger).await;
+        if caller.is_known() {
+            std::future::pending().await
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = is_nobody => return tracing::debug!("a connection ended: no client said who it is"),
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await

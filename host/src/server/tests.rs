@@ -19,6 +19,7 @@ use crate::resolver::Resolver;
 mod clients;
 mod input;
 mod sockets;
+mod strangers;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -129,24 +129,15 @@ async fn more_connections_than_are_allowed_wait_their_turn() {
     let wanted = [&daemon.listen[..], &[later]].concat();
     let listening = daemon.handle.listen(&daemon.listen, &wanted);
     listening.await.expect("bound");
-    let hello = ask("");
-    let idle = UnixStream::connect(daemon.socket())
-        .await
-        .expect("connected");
-    let mut asking = Box::pin(daemon.lives());
-    let mut over_tcp = Box::pin(daemon.tcp(&hello));
+    let idle = TcpStream::connect(&daemon.tcp).await.expect("connected");
     let stream = UnixStream::connect(daemon.directory.path().join("later.sock"));
-    let mut over_later = Box::pin(exchange(stream.await.expect("connected"), &hello));
-    let any = async {
-        tokio::select! { () = &mut asking => {}, _ = &mut over_tcp => {}, _ = &mut over_later => {} }
-    };
-    let early = timeout(Duration::from_millis(100), any).await;
-    assert!(early.is_err(), "there was no place for it, on any listener");
+    let request = ask("");
+    let mut asking = Box::pin(exchange(stream.await.expect("connected"), &request));
+    let early = timeout(Duration::from_millis(100), &mut asking).await;
+    assert!(early.is_err(), "there was no place for it");
     drop(idle);
-    let served = async { futures::join!(asking, over_tcp, over_later) };
-    let ((), tcp, later) = timeout(DEADLINE, served).await.expect("their turn came");
-    check(&tcp, 401, "unauthorized");
-    check(&later, 200, "hunter2");
+    let answer = timeout(DEADLINE, asking).await.expect("its turn came");
+    check(&answer, 200, "hunter2");
     // One that waits does not keep the daemon from stopping.
     let _idle = UnixStream::connect(daemon.socket())
         .await
@@ -172,9 +163,12 @@ async fn a_client_that_does_not_read_its_answer_loses_its_place() {
         .await
         .expect("connected");
     deaf.write_all(&post("", &body)).await.expect("sent");
-    timeout(DEADLINE, daemon.lives())
-        .await
-        .expect("its place is free again");
+    let others = timeout(DEADLINE, daemon.tcp(&ask(""))).await;
+    check(
+        &others.expect("its place is free again"),
+        401,
+        "unauthorized",
+    );
     drop(deaf);
 }
 
