@@ -36,6 +36,30 @@ pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
     encoded
 }
 
+/// Whether servers differ in which of the parameters that are written a path has: some also divide at a
+/// ';', and would find the client's own beside ours, or one that was to be taken away. Only a name beside
+/// a ';' decides that. Most servers do not divide there, and to them it is a character like any other.
+#[inline(never)] // once is enough in the module
+pub(crate) fn is_ambiguous(path: &[u8], writes: &[QueryWrite]) -> bool {
+    if !path.contains(&b';') {
+        return false;
+    }
+    let is_written = |name: &[u8]| {
+        writes.iter().any(|write| match &write.verb {
+            QueryVerb::Rename { to } if is_same_name(name, to) => true,
+            _ => is_name(name, &write.name),
+        })
+    };
+    let mut pieces = query_of(path).split(|byte| *byte == b'&');
+    pieces.any(|piece| {
+        // The first name is the same to all if its '=' comes before the ';'.
+        let is_shared = !split_name(piece).0.contains(&b';');
+        let parts = piece.split(|byte| *byte == b';');
+        let mut parts = parts.skip(usize::from(is_shared));
+        parts.any(|part| is_written(split_name(part).0))
+    })
+}
+
 /// Applies the writes to a path with a query, deciding on what the client sent.
 pub(crate) fn rewrite<'a>(
     path: &[u8],
@@ -242,6 +266,11 @@ pub(crate) fn is_name(written: &[u8], name: &str) -> bool {
         }
     }
     wanted.next().is_none()
+}
+
+/// Whether two names, as they stand in query strings, are the same.
+fn is_same_name(written: &[u8], other: &[u8]) -> bool {
+    std::str::from_utf8(&decoded(other)).is_ok_and(|name| is_name(written, name))
 }
 
 #[cfg(test)]

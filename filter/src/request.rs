@@ -24,6 +24,8 @@ pub(crate) enum Field {
 /// Why a request cannot be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteError {
+    /// Servers differ in which parameters of the query there are.
+    Ambiguous,
     /// The host refused.
     Host(Status),
     /// The gateway has no place from which a query string goes upstream.
@@ -71,7 +73,7 @@ pub(crate) fn apply(
     if rule.query.is_empty() {
         return Ok(());
     }
-    let path = read_path(host, kind)?;
+    let path = read_clear_path(host, kind, rule)?;
     write_path(host, kind, rule, &path, fields)
 }
 
@@ -121,7 +123,7 @@ pub(crate) fn guard(host: &impl Host, kind: Kind, rule: &Rule) -> Result<Plan, W
     }
     let mut path = None;
     if !rule.query.is_empty() {
-        let own = read_path(host, kind)?;
+        let own = read_clear_path(host, kind, rule)?;
         let guarded = query::rewrite(&own, &rule.query, |_| Parameter::Value(b""));
         set_path(host, kind, &guarded)?;
         path = Some(own);
@@ -222,6 +224,16 @@ pub(crate) fn read_path(host: &impl Host, kind: Kind) -> Result<Vec<u8>, WriteEr
     };
     path.filter(|path| !path.is_empty())
         .ok_or(WriteError::NoQuery)
+}
+
+/// The path of a request whose query the rule writes.
+#[inline(never)]
+fn read_clear_path(host: &impl Host, kind: Kind, rule: &Rule) -> Result<Vec<u8>, WriteError> {
+    let path = read_path(host, kind)?;
+    if query::is_ambiguous(&path, &rule.query) {
+        return Err(WriteError::Ambiguous);
+    }
+    Ok(path)
 }
 
 fn write_path(

@@ -372,12 +372,15 @@ impl<H: Host> Vm<H> {
     }
 
     fn cannot_write(&mut self, rule: &Rc<Rule>, error: WriteError) -> Action {
-        self.log_write_error(rule, error);
-        self.refuse(&Refusal::Unable)
+        let refusal = self.log_write_error(rule, error);
+        self.refuse(&refusal)
     }
 
-    fn log_write_error(&mut self, rule: &Rc<Rule>, error: WriteError) {
+    /// Says what a request is answered with that could not be written to.
+    fn log_write_error(&mut self, rule: &Rc<Rule>, error: WriteError) -> Refusal {
         let why = match error {
+            // The client's matter.
+            WriteError::Ambiguous => return Refusal::Ambiguous,
             WriteError::Host(status) => format!("the gateway refuses to write a field: {status}"),
             WriteError::NoQuery => "the query string cannot be written on this gateway (there is \
                                     no 'ngx.upstream_uri')"
@@ -391,6 +394,7 @@ impl<H: Host> Vm<H> {
         if news {
             self.host.log(Level::Error, &message);
         }
+        Refusal::Unable
     }
 
     /// Answers the current request in the upstream's place.

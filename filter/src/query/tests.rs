@@ -1,6 +1,6 @@
 //! Query strings: all six verbs, by table.
 
-use super::{Parameter, encode, rewrite};
+use super::{Parameter, encode, is_ambiguous, rewrite};
 use crate::compile::{QueryVerb, QueryWrite};
 
 fn write(name: &str, verb: QueryVerb) -> QueryWrite {
@@ -74,6 +74,44 @@ fn names_are_compared_as_forms_write_them() {
 }
 
 #[test]
+fn a_written_name_beside_a_semicolon_is_ambiguous() {
+    let verbs = [
+        QueryVerb::Add(0),
+        QueryVerb::Append(0),
+        QueryVerb::Remove,
+        QueryVerb::Rename { to: b"n".to_vec() },
+        QueryVerb::Replace(0),
+        QueryVerb::Set(0),
+    ];
+    let table = [
+        ("/p?a=1;k=2", true),
+        ("/p?a=1;%6b", true),
+        ("/p?b&k=1;k=2", true),
+        ("/p?;k", true),
+        ("/p?k;", true),
+        ("/p?k;b=1", true),
+        ("/p?a=1;b=2;k=3&c", true),
+        ("/p;k=1?a=1", false),
+        ("/p?a=1;b=2", false),
+        ("/p?k=1;b=2", false),
+        ("/p?a=1;kk=2;K=3", false),
+        ("/p?a=1;b&k=2", false),
+        ("/p?a=1%3Bk=2", false),
+        ("/p?a=k;b=k", false),
+    ];
+    for verb in verbs {
+        let shown = format!("{verb:?}");
+        let renames = matches!(verb, QueryVerb::Rename { .. });
+        let writes = [write("other", QueryVerb::Remove), write("k", verb)];
+        for (path, expected) in table {
+            let found = is_ambiguous(path.as_bytes(), &writes);
+            assert_eq!(found, expected, "{shown} {path}");
+        }
+        assert_eq!(is_ambiguous(b"/p?a;%6E=1", &writes), renames, "{shown}");
+    }
+}
+
+#[test]
 fn values_arrive_as_they_are() {
     assert_eq!(encode(b"aZ09-._~"), b"aZ09-._~");
     assert_eq!(encode(b" +&=#/?%\n\xff"), b"%20%2B%26%3D%23%2F%3F%25%0A%FF");
@@ -82,7 +120,7 @@ fn values_arrive_as_they_are() {
 mod properties {
     use proptest::prelude::*;
 
-    use super::{Parameter, QueryVerb, encode, rewrite, write};
+    use super::{Parameter, QueryVerb, encode, is_ambiguous, rewrite, write};
 
     proptest! {
         #[test]
@@ -92,6 +130,19 @@ mod properties {
             let kept = rewrite(whole.as_bytes(), &writes, |_| Parameter::Omit);
             let expected = if query.is_empty() { path } else { whole };
             prop_assert_eq!(kept, expected.into_bytes());
+        }
+
+        #[test]
+        fn one_that_is_set_is_there_once_for_whoever_divides_at_semicolons(query in "[ak=;&]{0,20}") {
+            let whole = format!("/p?{query}");
+            let writes = [write("k", QueryVerb::Set(0))];
+            let written = rewrite(whole.as_bytes(), &writes, |_| Parameter::Value(b"NEW"));
+            let written = String::from_utf8(written).expect("text");
+            let (_, query) = written.split_once('?').expect("a query");
+            let pieces = query.split(['&', ';']);
+            let own = pieces.filter(|piece| *piece == "k" || piece.starts_with("k="));
+            let is_once = own.count() == 1;
+            prop_assert!(is_once || is_ambiguous(whole.as_bytes(), &writes), "{}", written);
         }
 
         #[test]

@@ -114,6 +114,29 @@ fn every_field_is_overwritten_before_the_request_pauses() {
 }
 
 #[test]
+fn a_parameter_of_the_rule_behind_a_semicolon_is_refused_at_once_and_after_a_wait() {
+    let rule = rule(&json!({"set": {"querystring": {"k": "{vault://v/s}"}}}));
+    for waits in [false, true] {
+        let mut gateway = Gateway::envoy();
+        if waits {
+            assert!(gateway.configure(&rule), "{:?}", gateway.logs());
+        } else {
+            gateway = gateway.warm(&rule);
+        }
+        let lines = gateway.logs().len();
+        for path in ["/p?a=1;k=own", "/p?k=1&a;%6B=own"] {
+            gateway.request(&[(":path", path)]);
+            assert_eq!(gateway.status(), Some(400), "{path} waits: {waits}");
+            assert_eq!(gateway.header(":path").as_deref(), Some(path));
+            assert_eq!(gateway.take_dispatched().len(), 0);
+        }
+        assert_eq!(gateway.logs().len(), lines, "{:?}", gateway.logs());
+        gateway.request(&[(":path", "/p?a=1;b=2")]);
+        assert_eq!(gateway.status(), None);
+    }
+}
+
+#[test]
 fn a_guard_that_the_host_refuses_has_the_request_refused_without_a_call() {
     let mut gateway = Gateway::envoy();
     assert!(gateway.configure(&rule(&json!({"set": {"headers": {"x": "{vault://v/a}"}}}))));
@@ -247,6 +270,18 @@ mod on_nginx {
             let path = gateway.host.properties.borrow()["ngx.upstream_uri"].clone();
             assert_eq!(path, b"/up?k=%3Cs%3E", "waits: {waits}");
             assert_eq!(gateway.header(":path").as_deref(), Some("/p?k=own"));
+        }
+    }
+
+    #[test]
+    fn what_counts_is_what_goes_upstream() {
+        let mut gateway = Gateway::nginx().warm(&query());
+        for (upstream, status) in [("/up?a;k=own", Some(400)), ("/up?a;b", None)] {
+            let mut properties = gateway.host.properties.borrow_mut();
+            properties.insert("ngx.upstream_uri".into(), upstream.into());
+            drop(properties);
+            gateway.request(&[(":path", "/p?x;k=y")]);
+            assert_eq!(gateway.status(), status, "{upstream}");
         }
     }
 

@@ -350,10 +350,7 @@ impl<H: Host> Vm<H> {
                 needles = Rc::new(needles.iter().chain(&*of_found).cloned().collect());
             }
         }
-        written.map_err(|error| {
-            self.log_write_error(rule, error);
-            Refusal::Unable
-        })?;
+        written.map_err(|error| self.log_write_error(rule, error))?;
         let brought = waiting.entries.iter().filter(|_| rule.dynamic.is_some());
         let brought = brought.copied().collect();
         let fields = waiting.takes_body.then_some(fields);

@@ -66,6 +66,22 @@ fn a_reference_in_a_place_that_is_not_named_is_text() {
 }
 
 #[test]
+fn a_second_field_behind_a_semicolon_does_not_stand_beside_what_is_resolved() {
+    let reference = "{vault://tenants/a/k}";
+    for is_known in [false, true] {
+        let mut gateway = Gateway::envoy().warm(&resolving());
+        if is_known {
+            gateway.request(&[("x-key", reference), (":path", "/")]);
+            gateway.answer_all(path);
+        }
+        let sent = format!("/?x=1;key=own&key={reference}");
+        gateway.request(&[(":path", &sent)]);
+        assert_eq!(gateway.status(), Some(400), "known: {is_known}");
+        assert_eq!(gateway.take_dispatched().len(), 0, "known: {is_known}");
+    }
+}
+
+#[test]
 fn a_reference_that_is_not_plain_is_refused() {
     let mut gateway = Gateway::envoy().warm(&resolving());
     for bad in [

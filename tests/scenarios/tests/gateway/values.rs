@@ -22,6 +22,7 @@ in_every_gateway!(
     basic_auth_is_made_of_two_references,
     keys_and_trailing_slashes_choose_within_an_object,
     one_string_holds_several_references,
+    one_that_is_written_never_stands_behind_a_semicolon_too,
     openbao_gives_keys_and_versions,
     whole_and_embedded_references_are_replaced,
 );
@@ -174,6 +175,27 @@ fn a_query_string_is_written(kind: Kind) -> Result<()> {
         "{}",
         got.path
     );
+    Ok(())
+}
+
+fn one_that_is_written_never_stands_behind_a_semicolon_too(kind: Kind) -> Result<()> {
+    let filter = json!({ "request": {
+        "set": { "querystring": { "key": "{vault://files/key}" } },
+        "remove": { "querystring": ["debug"] },
+    }});
+    let mut world = Plan::new(kind, filter).file("key", "ours").start()?;
+    for path in [
+        "/?a=1;key=mine",
+        "/?key=1&a;%6Bey=mine",
+        "/?a=1;debug=1",
+        "/?key;a=1",
+    ] {
+        let seen = world.send(&Request::get(path))?;
+        assert!(seen.has_status(400), "{path}: {seen:?}");
+    }
+    // To most servers it is a character like any other.
+    let got = world.send(&Request::get("/?a=1;b=2&key=1;b"))?.upstream()?;
+    assert_eq!(got.path, "/?a=1;b=2&key=ours");
     Ok(())
 }
 

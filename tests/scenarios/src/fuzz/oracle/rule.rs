@@ -152,6 +152,12 @@ impl Rule {
                 let (verb, name) = (write.verb, &write.name);
                 return Err(format!("{verb} of '{name}' is wrong"));
             }
+            if !write.is_header && form::has_more_at_semicolons(&got.path, &write.name) {
+                return Err(format!(
+                    "some servers divide at ';' and find more of '{}'",
+                    write.name
+                ));
+            }
         }
         for name in &self.resolved[0] {
             let now = values(got.headers.pairs(), name);

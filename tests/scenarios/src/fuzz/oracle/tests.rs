@@ -106,7 +106,16 @@ fn whatever_else_stands_in_a_field_is_wrong() {
         assert!(judge(&without, &path).is_err(), "{without:?}");
     }
     let twice = format!("/?k={one}&k=0WN-q");
-    for path in ["/?k=0WN-q", "/", "/?k=", "/?k=%7Bvault://a/b%7D", &twice] {
+    let divided = format!("/?x;k=0WN-q&k={one}");
+    let wrong = [
+        "/?k=0WN-q",
+        "/",
+        "/?k=",
+        "/?k=%7Bvault://a/b%7D",
+        &twice,
+        &divided,
+    ];
+    for path in wrong {
         assert!(judge(&right, path).is_err(), "{path}");
     }
     // A secret of another rule, wherever it stands.
