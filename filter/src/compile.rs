@@ -25,7 +25,7 @@ mod resolver;
 pub(crate) use references::References;
 pub(crate) use resolver::resolver;
 
-pub(crate) use body::{BodyRule, BodyWrites, JsonVerb, JsonWrite};
+pub(crate) use body::{BodyName, BodyRule, BodyWrites, JsonVerb, JsonWrite};
 pub(crate) use fields::{HeaderVerb, HeaderWrite, QueryVerb, QueryWrite, header_name};
 
 /// What a gateway can and cannot do.

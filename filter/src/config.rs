@@ -244,6 +244,8 @@ pub(crate) struct ResolveConfig {
     pub(crate) headers: Vec<String>,
     /// Query parameters that may hold references, without percent-encoding.
     pub(crate) querystring: Vec<String>,
+    /// Fields of the body that may hold references: all JSON pointers, or all names of fields of a form.
+    pub(crate) body: Vec<String>,
     /// What such references, and those with parameters, may name: `vault/path`, with `*` for any characters.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[cfg_attr(feature = "schema", schemars(inner(length(min = 3))))]
@@ -492,10 +494,10 @@ impl BodyConfig {
 
 impl ResolveConfig {
     fn read(mut reader: Reader) -> Result<Self, ConfigError> {
-        reader.later("body")?;
         let config = Self {
             headers: reader.texts("headers")?,
             querystring: reader.texts("querystring")?,
+            body: reader.texts("body")?,
             allow: reader.alternatives("allow")?,
             max: reader.number("max")?,
         };

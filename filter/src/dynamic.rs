@@ -8,7 +8,8 @@
 
 use vaultref_contract::{Reference, ReferenceText};
 
-use crate::compile::{Asked, Kind, Rule};
+use crate::body::BodyError;
+use crate::compile::{Asked, BodyRule, Kind, Rule};
 use crate::request::WriteError;
 use crate::{Host, Status};
 
@@ -56,11 +57,15 @@ pub(crate) struct Found {
     pub(crate) rule: Rule,
     /// The references by which its values know them.
     pub(crate) asked: Vec<Asked>,
+    /// How many references there were, with those that were found before.
+    pub(crate) count: usize,
 }
 
 /// Why a request cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
+    /// The body cannot be read.
+    Body(BodyError),
     /// The host refused, or has no place for a field.
     Host(WriteError),
     /// A reference or a parameter is not what it must be, or there are too many.
@@ -91,6 +96,17 @@ impl Dynamic {
         }
         let found = fields::find(self, host, kind, rule, &mut request)?;
         Ok(Demand { made, found })
+    }
+
+    /// Finds out what the fields of a body ask for; the request's other fields had `spent` references.
+    pub(crate) fn read_body(
+        &self,
+        rule: &Rule,
+        body: &BodyRule,
+        bytes: &[u8],
+        spent: usize,
+    ) -> Result<Option<Found>, Unfit> {
+        fields::find_in_body(self, rule, body, bytes, spent)
     }
 
     /// Lets a reference pass that is allowed, in one spelling: who may choose others must not fill the

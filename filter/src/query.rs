@@ -193,7 +193,6 @@ pub(crate) fn split_name(piece: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The text of a field of a form.
-#[allow(dead_code)] // for references that stand in a body
 pub(crate) fn decode(written: &[u8]) -> Vec<u8> {
     let spaced: Vec<u8> = written
         .iter()

@@ -47,6 +47,11 @@ pub(crate) fn needles(rule: &Rule, entries: &[EntryId], table: &Table) -> Needle
     Rc::new(needles)
 }
 
+/// All of both.
+pub(crate) fn joined(some: &Needles, others: &Needles) -> Needles {
+    Rc::new(some.iter().chain(&**others).cloned().collect())
+}
+
 /// Masks them in all headers of the current response; says whether there was something to mask.
 pub(crate) fn redact(host: &impl Host, needles: &[Rc<Secret>]) -> Result<bool, Status> {
     if needles.is_empty() {

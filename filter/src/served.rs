@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::compile::Rule;
-use crate::redact::Needles;
+use crate::redact::{self, Needles};
 use crate::table::EntryId;
 
 /// The most requests that are remembered in a VM.
@@ -57,6 +57,16 @@ impl AllServed {
             Err(at) => self.0.insert(at, served),
         }
         true
+    }
+
+    /// Adds what the body of a request is sent with.
+    pub(crate) fn extend(&mut self, context: u32, needles: &Needles, brought: &[EntryId]) {
+        if let Ok(at) = self.find(context)
+            && let Some(served) = self.0.get_mut(at)
+        {
+            served.needles = redact::joined(&served.needles, needles);
+            served.brought.extend(brought);
+        }
     }
 
     pub(crate) fn get(&self, context: u32) -> Option<&Served> {

@@ -27,6 +27,10 @@ pub(crate) const MILLISECOND: Age = 1_000_000;
 /// The most entries that requests have brought.
 pub(crate) const MAX_BROUGHT: usize = 1024;
 
+/// How many of them may be without a value: names that nobody knows must not drive out those that serve.
+/// It is more than one request can bring.
+const MAX_LACKING: usize = 512;
+
 /// How long such an entry is kept without a request that needs it.
 const UNUSED: Age = 300 * SECOND;
 
@@ -49,6 +53,8 @@ pub(crate) struct Entry {
     fresh_until: Age,
     /// An upstream has refused the value: the next poll says so.
     is_doubted: bool,
+    /// A request needed it that could not ask for it: the next poll does.
+    is_wanted: bool,
     /// Only while entries are chosen, see [`Table::choose`].
     is_chosen: bool,
 }
@@ -119,6 +125,8 @@ impl Entry {
     /// Takes an outcome. `known` is the revision that was sent along when it was asked for.
     fn take(&mut self, outcome: Outcome, known: Option<&Revision>, age: Age, answer: u64) {
         let until = |seconds: u64| age.saturating_add(seconds.saturating_mul(SECOND));
+        self.is_wanted &=
+            matches!(&outcome, Outcome::Failure(failure) if failure.kind == FailureKind::Pending);
         match outcome {
             Outcome::Secret(new) => {
                 self.note_age(&new.lifetime, age);
@@ -227,9 +235,11 @@ impl Table {
             .filter_map(|asked| known(self, asked))
             .collect();
         let new = asked.len().saturating_sub(own.len());
-        let excess = self.brought.saturating_add(new).saturating_sub(MAX_BROUGHT);
-        if excess > 0 && !self.make_room(excess, in_use.chain(own.iter().copied())) {
-            return None;
+        if new > 0 {
+            let keep: Vec<EntryId> = in_use.chain(own).collect();
+            if !self.has_room(new, &keep) {
+                return None;
+            }
         }
         let mut ids = Vec::with_capacity(asked.len());
         for asked in asked {
@@ -247,13 +257,32 @@ impl Table {
         Some(ids)
     }
 
-    /// Drops so many of the entries that requests have brought, those without a value and those that
-    /// were not needed for longest first, but none that is to be kept; says whether there were enough.
-    fn make_room(&mut self, count: usize, keep: impl Iterator<Item = EntryId>) -> bool {
-        self.choose(keep);
+    /// Makes room for so many entries that requests bring; says whether there was enough.
+    fn has_room(&mut self, new: usize, keep: &[EntryId]) -> bool {
+        let brought = self.entries.values().filter(|entry| !entry.is_configured());
+        let lacking = brought.filter(|entry| entry.held.is_none()).count();
+        let excess = lacking.saturating_add(new).saturating_sub(MAX_LACKING);
+        if !self.make_room(excess, true, keep) {
+            return false;
+        }
+        let excess = self.brought.saturating_add(new).saturating_sub(MAX_BROUGHT);
+        self.make_room(excess, false, keep)
+    }
+
+    /// Drops so many of the entries that requests have brought, those without a value (or only those) and
+    /// those that were not needed for longest first, but none that is to be kept; says whether there were
+    /// enough.
+    fn make_room(&mut self, count: usize, only_lacking: bool, keep: &[EntryId]) -> bool {
+        if count == 0 {
+            return true;
+        }
+        self.choose(keep.iter().copied());
         let mut freed = 0_usize;
         while freed < count {
-            let candidates = self.entries.iter().filter(|(_, entry)| !entry.is_chosen);
+            let candidates = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| !entry.is_chosen && (!only_lacking || entry.held.is_none()));
             let oldest = candidates
                 .filter_map(|(id, entry)| Some((entry.held.is_some(), entry.brought?, *id)))
                 .min();
@@ -290,6 +319,7 @@ impl Table {
             version: 1,
             fresh_until: Age::MAX,
             is_doubted: false,
+            is_wanted: false,
             is_chosen: false,
         };
         self.entries.insert(id, entry);
@@ -328,6 +358,15 @@ impl Table {
         entry.is_some_and(|entry| std::mem::take(&mut entry.is_doubted))
     }
 
+    /// Has the next poll ask for these, as a request needs them and cannot.
+    pub(crate) fn want(&mut self, ids: &[EntryId]) {
+        for id in ids {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.is_wanted = true;
+            }
+        }
+    }
+
     /// The vaults of these entries, for the log.
     pub(crate) fn vaults_of(&self, ids: &[EntryId]) -> String {
         let mut text = String::new();
@@ -349,10 +388,11 @@ impl Table {
         self.entries.is_empty()
     }
 
-    /// What is kept fresh: what a configuration names, and what requests have brought and there is. In
-    /// the order of the texts, so that the keys of an object stand together.
+    /// What a poll asks for: what a configuration names, what requests have brought and there is, and
+    /// what they could not ask for. In the order of the texts, so that the keys of an object stand together.
     pub(crate) fn kept(&self) -> Vec<EntryId> {
-        let is_kept = |entry: &Entry| entry.is_configured() || entry.held.is_some();
+        let is_kept =
+            |entry: &Entry| entry.is_configured() || entry.held.is_some() || entry.is_wanted;
         let ids = self.by_text.values().copied();
         ids.filter(|id| self.get(*id).is_some_and(is_kept))
             .collect()
@@ -469,7 +509,8 @@ impl Table {
             let Some(used) = entry.brought.filter(|_| !is_chosen) else {
                 continue;
             };
-            if entry.is_lacking(age) || age.saturating_sub(used) >= UNUSED {
+            let is_over = entry.is_lacking(age) && !entry.is_wanted;
+            if is_over || age.saturating_sub(used) >= UNUSED {
                 unused.push(*id);
             }
         }

@@ -28,7 +28,7 @@ mod response;
 mod roots;
 mod wait;
 
-pub(crate) use body::Held;
+pub(crate) use body::{Due, Held};
 
 use choose::choose;
 use roots::Root;
@@ -246,15 +246,14 @@ impl<H: Host> Vm<H> {
                 }
                 let rule = Rc::clone(rule);
                 let (fields, needles) = (Rc::clone(fields), Rc::clone(&slot.needles));
+                let due = takes_body.then_some(Due {
+                    fields,
+                    poller: ready.poller,
+                    spent: 0,
+                });
                 match applied {
                     Ok(()) => {
-                        let noted = self.note(
-                            context,
-                            &rule,
-                            needles,
-                            takes_body.then_some(fields),
-                            Vec::new(),
-                        );
+                        let noted = self.note(context, &rule, needles, due, Vec::new());
                         self.continue_if(noted)
                     }
                     Err(error) => self.cannot_write(&rule, error),
@@ -269,6 +268,7 @@ impl<H: Host> Vm<H> {
                     rule: Rc::clone(&slot.rule),
                     found: None,
                     of_rule: slot.entries.len(),
+                    found_count: 0,
                     ask: slot.entries.clone(),
                     entries: slot.entries.clone(),
                     takes_body,
@@ -278,21 +278,21 @@ impl<H: Host> Vm<H> {
         }
     }
 
-    /// Remembers of a request whose headers are written what is needed of it later; `fields` are those
-    /// that its body gets, if it gets any.
+    /// Remembers of a request whose headers are written what is needed of it later; `due` is for its
+    /// body, if that is anybody's matter.
     fn note(
         &mut self,
         context: u32,
         rule: &Rc<Rule>,
         needles: Needles,
-        fields: Option<body::Fields>,
+        due: Option<Due>,
         brought: Vec<EntryId>,
     ) -> Result<(), Refusal> {
         if rule.is_remembered {
             self.note_served(context, rule, needles, brought)?;
         }
-        match fields {
-            Some(fields) => self.expect_body(context, rule, fields),
+        match due {
+            Some(due) => self.expect_body(context, rule, due),
             None => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::compile::Rule;
 use crate::request::Plan;
 use crate::table::{Age, EntryId, Question};
-use crate::vm::Held;
+use crate::vm::{Due, Held};
 
 /// The most requests that may wait at one time in a VM.
 pub(crate) const MAX_WAITING: usize = 1024;
@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
     pub(crate) entries: Vec<EntryId>,
     /// How many of them are the rule's.
     pub(crate) of_rule: usize,
+    /// How many references there are in the fields that `found` writes.
+    pub(crate) found_count: usize,
     /// What was decided when it was guarded; none if it does not wait.
     pub(crate) plan: Option<Plan>,
     /// Its own calls that are still to be answered; none if the host's function is asked.
@@ -40,6 +42,8 @@ pub(crate) struct Waiting {
     pub(crate) takes_body: bool,
     /// What has come of its body all the same.
     pub(crate) held: Option<Held>,
+    /// What its body gets beside `found`, if it is the body that waits: the headers have been written.
+    pub(crate) body: Option<Due>,
 }
 
 impl Waiting {

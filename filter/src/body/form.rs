@@ -19,28 +19,8 @@ pub(crate) fn edit<'a>(
     Ok(Secret::new(query::rewrite_form(body, writes, value)))
 }
 
-/// The text of a field; none if it is not there.
-#[allow(dead_code)] // for references that stand in a body
-pub(crate) fn text(body: &[u8], name: &str) -> Result<Option<String>, BodyError> {
-    check(body)?;
-    let mut found = None;
-    for piece in body.split(|byte| *byte == b'&') {
-        let (written, rest) = query::split_name(piece);
-        if query::is_name(written, name) && found.replace(rest).is_some() {
-            return Err(BodyError::Ambiguous);
-        }
-    }
-    let Some(written) = found else {
-        return Ok(None);
-    };
-    let text = query::decode(written.strip_prefix(b"=").unwrap_or_default());
-    String::from_utf8(text)
-        .map(Some)
-        .map_err(|_| BodyError::Malformed)
-}
-
 /// Whether the bytes can be a form that everybody reads in the same way.
-fn check(body: &[u8]) -> Result<(), BodyError> {
+pub(crate) fn check(body: &[u8]) -> Result<(), BodyError> {
     // JSON with the wrong content type.
     if matches!(body.first(), Some(b'{' | b'[')) {
         return Err(BodyError::Malformed);

@@ -52,13 +52,16 @@ pub(crate) fn edit(body: &[u8], edits: &[Edit<'_>]) -> Result<Secret, BodyError>
     edited.map(|()| out)
 }
 
-/// The text at a pointer; none if nothing is there, or something that is no text.
-#[allow(dead_code)] // for references that stand in a body
+/// Whether the bytes are JSON, no deeper than it may be.
+pub(crate) fn check(body: &[u8]) -> Result<(), BodyError> {
+    let mut scanner = Scanner::new(body)?;
+    scanner.value(0)?;
+    scanner.end()
+}
+
+/// The text at a pointer into what was checked; none if nothing is there, or something that is no text.
 pub(crate) fn text(body: &[u8], path: &[String]) -> Result<Option<String>, BodyError> {
-    let mut whole = Scanner::new(body)?;
-    let mut scanner = whole.clone();
-    whole.value(0)?;
-    whole.end()?;
+    let mut scanner = Scanner::new(body)?;
     for (depth, name) in path.iter().enumerate() {
         match find(scanner, name, depth)? {
             Some(found) => scanner = found,

@@ -21,13 +21,16 @@ const MAX_NAMES: usize = 32;
 /// What a rule does with a body.
 #[derive(Debug)]
 pub(crate) struct BodyRule {
+    /// What it writes; of its kind even if that is nothing.
     pub(crate) writes: BodyWrites,
+    /// The fields that may hold references, all of the kind of the writes.
+    pub(crate) resolved: Vec<BodyNamed>,
     pub(crate) max_bytes: usize,
     /// What is larger goes on as it is.
     pub(crate) passes_excess: bool,
     /// Whether a request that has no body lacks what it must not lack.
     pub(crate) needs_body: bool,
-    /// Where the first of the writes stands in the configuration.
+    /// Where the first of all these fields stands in the configuration.
     pub(crate) place: String,
 }
 
@@ -36,6 +39,22 @@ pub(crate) struct BodyRule {
 pub(crate) enum BodyWrites {
     Form(Vec<QueryWrite>),
     Json(Vec<JsonWrite>),
+}
+
+/// What a field of a body is called.
+#[derive(Clone, Debug)]
+pub(crate) enum BodyName {
+    Form(String),
+    /// The names of a JSON pointer.
+    Json(Vec<String>),
+}
+
+/// A field that may hold references.
+#[derive(Debug)]
+pub(crate) struct BodyNamed {
+    pub(crate) name: BodyName,
+    /// Where it is named in the configuration.
+    pub(crate) place: String,
 }
 
 /// One field of JSON and what is done with it.
@@ -70,6 +89,7 @@ impl BodyWrites {
 #[derive(Debug, Default)]
 pub(super) struct BodyDraft {
     writes: Option<(BodyWrites, String)>,
+    resolved: Vec<BodyNamed>,
     /// Which pointers are written, and where that stands.
     claimed: Vec<(Vec<String>, String)>,
     /// A secret is to be there whatever the client sent.
@@ -88,6 +108,27 @@ impl BodyDraft {
     /// A field is taken away.
     pub(super) fn note_removal(&mut self) {
         self.must_not_pass = true;
+    }
+
+    /// A field may hold references.
+    pub(super) fn push_resolved(
+        &mut self,
+        place: String,
+        name: BodyName,
+    ) -> Result<(), ConfigError> {
+        let none = match name {
+            BodyName::Form(_) => BodyWrites::Form(Vec::new()),
+            BodyName::Json(_) => BodyWrites::Json(Vec::new()),
+        };
+        let (media, same) = (none.media(), place.clone());
+        let (writes, _) = self.writes.get_or_insert((none, same));
+        if writes.media() != media {
+            return Err(mixed(&place));
+        }
+        // What is too large to be read could hold one.
+        self.must_not_pass = true;
+        self.resolved.push(BodyNamed { name, place });
+        Ok(())
     }
 
     /// The names of a pointer, if no other write of the rule leads to or through its field.
@@ -150,7 +191,7 @@ impl BodyDraft {
         let at = |name: &str| format!("{rule}/body{name}");
         let Some((writes, place)) = self.writes else {
             if config.max_bytes.is_some() || config.on_excess.is_some() {
-                let message = "no field of the body is written by this rule";
+                let message = "no field of the body is written or resolved by this rule";
                 return Err(ConfigError::new(at(""), message));
             }
             return Ok(None);
@@ -181,6 +222,7 @@ impl BodyDraft {
         let needs_body = self.needs_body && *on_error != OnError::WithoutField;
         Ok(Some(Box::new(BodyRule {
             writes,
+            resolved: self.resolved,
             max_bytes,
             passes_excess,
             needs_body,

@@ -25,7 +25,7 @@ pub(super) fn compile(
             .ok_or_else(|| ConfigError::new(format!("{place}/max"), "must be from 1 to 256"))?,
     };
     let (headers, query) = fields;
-    let has_fields = !headers.is_empty() || !query.is_empty();
+    let has_fields = !headers.is_empty() || !query.is_empty() || !config.body.is_empty();
     if allow.is_empty() {
         if let Some(first) = parametric.first() {
             let message = "a reference with a parameter needs 'resolve.allow' in its rule, which \

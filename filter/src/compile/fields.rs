@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::body::{self, BodyDraft, BodyRule, JsonVerb};
+use super::body::{self, BodyDraft, BodyName, BodyRule, JsonVerb};
 use super::{Kind, OnError, References};
 use crate::config::{
     BasicAuthConfig, BodyConfig, ConfigError, FieldsConfig, NamesConfig, RequestConfig,
@@ -53,7 +53,7 @@ pub(crate) struct QueryWrite {
 }
 
 impl QueryWrite {
-    fn new(name: String, verb: QueryVerb) -> Self {
+    pub(crate) fn new(name: String, verb: QueryVerb) -> Self {
         let written = crate::query::encode(name.as_bytes());
         Self {
             name,
@@ -191,7 +191,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The headers and the query parameters that may hold references.
+    /// The fields that may hold references: the headers and the query parameters, and with the draft those
+    /// of the body.
     pub(super) fn resolve(
         &mut self,
         config: &ResolveConfig,
@@ -209,6 +210,11 @@ impl<'a> Draft<'a> {
             self.claim_parameter(&place, name)?;
             let name = name.clone();
             query.push(Named { name, place });
+        }
+        for (index, name) in config.body.iter().enumerate() {
+            let place = format!("{}/resolve/body/{index}", self.place);
+            let name = self.claim_body(&place, name.clone())?;
+            self.body.push_resolved(place, name)?;
         }
         Ok((headers, query))
     }
@@ -403,13 +409,6 @@ impl Verb {
             Self::Set => JsonVerb::Set(value),
         }
     }
-}
-
-/// What a field of a body is called.
-enum BodyName {
-    Form(String),
-    /// The names of a JSON pointer.
-    Json(Vec<String>),
 }
 
 /// A header's name in lower case, if it is one.

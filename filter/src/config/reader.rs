@@ -47,17 +47,6 @@ impl Reader {
         ConfigError::new(self.place.clone(), format!("missing field `{name}`"))
     }
 
-    /// A field that the product has and this version does not.
-    pub(super) fn later(&mut self, name: &str) -> Result<(), ConfigError> {
-        match self.take(name) {
-            None => Ok(()),
-            Some((place, _)) => {
-                let message = "not supported yet by this version of the filter";
-                Err(ConfigError::new(place, message))
-            }
-        }
-    }
-
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, ConfigError> {
         self.take(name)
             .map(|(place, value)| Self::new(place, value))

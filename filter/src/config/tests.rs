@@ -181,8 +181,8 @@ fn every_error_names_the_place_and_the_cause() {
             &["/request/set/headers/a: ", "control"],
         ),
         (
-            r#"{"resolver":{"upstream":"u"},"rules":[{"resolve":{"body":[]}}]}"#,
-            &["/rules/0/resolve/body: ", "not supported yet"],
+            r#"{"resolver":{"upstream":"u"},"rules":[{"resolve":{"body":["/k",1]}}]}"#,
+            &["/rules/0/resolve/body/1: ", "text"],
         ),
         (
             r#"{"resolver":{"upstream":"u"},"rules":[{"refresh_on_status":[401,200]}]}"#,

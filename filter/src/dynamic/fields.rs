@@ -3,9 +3,13 @@
 use vaultref_contract::{Part, Scan, Template};
 
 use super::parameter::Sources;
-use super::{Dynamic, Found, Named, Unfit, index_of};
+use super::{Dynamic, Found, Unfit, index_of};
 use crate::Host;
-use crate::compile::{Asked, HeaderVerb, HeaderWrite, Kind, QueryVerb, QueryWrite, Rule};
+use crate::body::{form, json};
+use crate::compile::{
+    Asked, BodyName, BodyRule, BodyWrites, HeaderVerb, HeaderWrite, JsonVerb, JsonWrite, Kind,
+    QueryVerb, QueryWrite, Rule,
+};
 use crate::matching::Matcher;
 use crate::query;
 use crate::render::{Encoding, Piece, Value, ValueKind};
@@ -13,7 +17,7 @@ use crate::render::{Encoding, Piece, Value, ValueKind};
 /// What every reference begins with.
 const OPEN: &[u8] = b"{vault://";
 
-/// Finds them; none if there are none.
+/// Finds those of the headers and the query string; none if there are none.
 pub(super) fn find<H: Host>(
     dynamic: &Dynamic,
     host: &H,
@@ -21,27 +25,19 @@ pub(super) fn find<H: Host>(
     rule: &Rule,
     request: &mut Sources<'_, H>,
 ) -> Result<Option<Found>, Unfit> {
-    let mut search = Search {
-        dynamic,
-        count: 0,
-        headers: Vec::new(),
-        query: Vec::new(),
-        values: Vec::new(),
-        asked: Vec::new(),
-    };
+    let mut search = Search::new(dynamic, 0);
+    let (mut headers, mut query) = (Vec::new(), Vec::new());
     if !dynamic.headers.is_empty() {
         let pairs = request.pairs()?;
         for named in &dynamic.headers {
             let same = pairs
                 .iter()
                 .filter(|(other, _)| other.eq_ignore_ascii_case(named.name.as_bytes()));
-            let values = same.map(|(_, value)| value.as_slice());
-            if let Some(value) = search.value(named, values, Encoding::Header)? {
-                let write = HeaderWrite {
-                    name: named.name.clone(),
-                    verb: HeaderVerb::Set(value),
-                };
-                search.headers.push(write);
+            let values: Vec<&[u8]> = same.map(|(_, value)| value.as_slice()).collect();
+            if let Some(value) = search.value(&named.place, &values, Encoding::Header)? {
+                let name = named.name.clone();
+                let verb = HeaderVerb::Set(value);
+                headers.push(HeaderWrite { name, verb });
             }
         }
     }
@@ -49,70 +45,141 @@ pub(super) fn find<H: Host>(
         let path = crate::request::read_path(host, kind).map_err(Unfit::Host)?;
         let parameters = query::query_of(&path);
         for named in &dynamic.query {
-            let values: Vec<Vec<u8>> = query::values(parameters, &named.name)
-                .map(query::decode)
-                .collect();
-            let values = values.iter().map(Vec::as_slice);
-            if let Some(value) = search.value(named, values, Encoding::Query)? {
-                let write = QueryWrite {
-                    written: query::encode(named.name.as_bytes()),
-                    name: named.name.clone(),
-                    verb: QueryVerb::Set(value),
-                };
-                search.query.push(write);
+            let value = search.parameter(&named.place, parameters, &named.name)?;
+            if let Some(value) = value {
+                let verb = QueryVerb::Set(value);
+                query.push(QueryWrite::new(named.name.clone(), verb));
             }
         }
     }
-    if search.values.is_empty() {
-        return Ok(None);
+    let mut found = search.found(rule);
+    if let Some(found) = &mut found {
+        (found.rule.headers, found.rule.query) = (headers, query);
     }
-    let rule = Rule {
-        place: rule.place.clone(),
-        matcher: Matcher::default(),
-        headers: search.headers,
-        query: search.query,
-        body: None,
-        values: search.values,
-        on_error: rule.on_error.clone(),
-        refresh_on_status: Vec::new(),
-        is_redacted: rule.is_redacted,
-        is_remembered: false,
-        references: Vec::new(),
-        dynamic: None,
+    Ok(found)
+}
+
+/// Finds those of a body; none if there are none. The other fields of the request had `spent` of them.
+#[inline(never)]
+pub(super) fn find_in_body(
+    dynamic: &Dynamic,
+    rule: &Rule,
+    body: &BodyRule,
+    bytes: &[u8],
+    spent: usize,
+) -> Result<Option<Found>, Unfit> {
+    match body.writes {
+        BodyWrites::Form(_) => form::check(bytes),
+        BodyWrites::Json(_) => json::check(bytes),
+    }
+    .map_err(Unfit::Body)?;
+    let mut search = Search::new(dynamic, spent);
+    let (mut of_form, mut of_json) = (Vec::new(), Vec::new());
+    for named in &body.resolved {
+        match &named.name {
+            BodyName::Form(name) => {
+                if let Some(value) = search.parameter(&named.place, bytes, name)? {
+                    of_form.push(QueryWrite::new(name.clone(), QueryVerb::Set(value)));
+                }
+            }
+            BodyName::Json(path) => {
+                let text = json::text(bytes, path).map_err(Unfit::Body)?;
+                let values = text.as_ref().map(|text| [text.as_bytes()]);
+                let values = values.as_ref().map_or(&[][..], |one| &one[..]);
+                if let Some(value) = search.value(&named.place, values, Encoding::Json)? {
+                    let path = path.clone();
+                    let verb = JsonVerb::Set(value);
+                    of_json.push(JsonWrite { path, verb });
+                }
+            }
+        }
+    }
+    let writes = match body.writes {
+        BodyWrites::Form(_) => BodyWrites::Form(of_form),
+        BodyWrites::Json(_) => BodyWrites::Json(of_json),
     };
-    let asked = search.asked;
-    Ok(Some(Found { rule, asked }))
+    let mut found = search.found(rule);
+    if let Some(found) = &mut found {
+        found.rule.body = Some(Box::new(BodyRule {
+            writes,
+            resolved: Vec::new(),
+            max_bytes: body.max_bytes,
+            passes_excess: false,
+            needs_body: false,
+            place: body.place.clone(),
+        }));
+    }
+    Ok(found)
 }
 
 /// What was found so far.
 struct Search<'a> {
     dynamic: &'a Dynamic,
+    /// How many references there were.
     count: usize,
-    headers: Vec<HeaderWrite>,
-    query: Vec<QueryWrite>,
     values: Vec<Value>,
     asked: Vec<Asked>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(dynamic: &'a Dynamic, spent: usize) -> Self {
+        Self {
+            dynamic,
+            count: spent,
+            values: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// A rule that has the values that were found, and writes nothing yet.
+    fn found(self, rule: &Rule) -> Option<Found> {
+        if self.values.is_empty() {
+            return None;
+        }
+        let rule = Rule {
+            place: rule.place.clone(),
+            matcher: Matcher::default(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            body: None,
+            values: self.values,
+            on_error: rule.on_error.clone(),
+            refresh_on_status: Vec::new(),
+            is_redacted: rule.is_redacted,
+            is_remembered: false,
+            references: Vec::new(),
+            dynamic: None,
+        };
+        Some(Found {
+            rule,
+            asked: self.asked,
+            count: self.count,
+        })
+    }
+
+    /// The same for a parameter of a query string, or a field of a form, which is written like one.
+    fn parameter(&mut self, place: &str, query: &[u8], name: &str) -> Result<Option<usize>, Unfit> {
+        let values: Vec<Vec<u8>> = query::values(query, name).map(query::decode).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        self.value(place, &values, Encoding::Query)
+    }
+
     /// The index of the value that a field gets which has these; none if none has a reference.
-    fn value<'v>(
+    fn value(
         &mut self,
-        named: &Named,
-        values: impl Iterator<Item = &'v [u8]>,
+        place: &str,
+        values: &[&[u8]],
         encoding: Encoding,
     ) -> Result<Option<usize>, Unfit> {
         let mut templates = Vec::new();
-        let mut occurrences = 0_usize;
         for value in values {
-            occurrences = occurrences.saturating_add(1);
             templates.extend(self.template(value)?);
         }
         let Some(template) = templates.first() else {
             return Ok(None);
         };
         // Which of two the upstream takes is not known here, and nginx overwrites the first alone.
-        if occurrences > 1 {
+        if values.len() > 1 {
             return Err(Unfit::Malformed);
         }
         let mut pieces = Vec::new();
@@ -130,7 +197,7 @@ impl Search<'_> {
             });
         }
         self.values.push(Value {
-            place: named.place.clone(),
+            place: place.to_owned(),
             kind: ValueKind::Text(pieces),
             encoding,
         });

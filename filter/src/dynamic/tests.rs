@@ -289,9 +289,34 @@ fn a_configuration_says_what_may_come() {
             "without_field",
         ),
         (
-            json!({"resolve": {"body": ["/x"], "allow": ["v/*"]}}),
-            "/rules/0/resolve/body",
-            "not supported",
+            json!({"resolve": {"body": ["/x"]}}),
+            "/rules/0/resolve/allow",
+            "must say",
+        ),
+        (
+            json!({"resolve": {"body": ["/x", "k"], "allow": ["v/*"]}}),
+            "/rules/0/resolve/body/1",
+            "cannot stand in one rule",
+        ),
+        (
+            json!({"request": {"set": {"body": {"/a/b": "x"}}}, "resolve": {"body": ["/a"], "allow": ["v/*"]}}),
+            "/rules/0/resolve/body/0",
+            "as well",
+        ),
+        (
+            json!({"resolve": {"body": ["k", "k"], "allow": ["v/*"]}}),
+            "/rules/0/resolve/body/1",
+            "as well",
+        ),
+        (
+            json!({"resolve": {"body": [""], "allow": ["v/*"]}}),
+            "/rules/0/resolve/body/0",
+            "no name",
+        ),
+        (
+            json!({"resolve": {"body": ["/k"], "allow": ["v/*"]}, "body": {"on_excess": "pass"}}),
+            "/rules/0/body/on_excess",
+            "possible only",
         ),
         (
             json!({"resolve": {"header": ["x"]}}),

@@ -1,9 +1,12 @@
 //! Requests whose body is written: from their headers, which say what it is, to its last byte.
 //!
-//! All values are in memory before the body comes, since nothing can be asked for then (nginx), and
-//! those that the headers have got are the ones that the body gets. A body is held until all of it is
+//! All values of the rule are in memory before the body comes, since nothing can be asked for then
+//! (nginx), and those that the headers have got are the ones that the body gets. A body is held until all of it is
 //! there, and is bounded. What is refused after the headers is refused in time: neither gateway has
 //! sent anything of the body, though Envoy has sent the headers.
+//!
+//! Fields that may hold references are the exception: in Envoy the body waits, whole, for what they
+//! ask for.
 //!
 //! A request is remembered here until it ends. What comes for it after it was refused never goes on.
 
@@ -12,10 +15,12 @@ use std::rc::Rc;
 use super::{Action, Refusal, Vm};
 use crate::body::media::media;
 use crate::body::{self, BodyError};
-use crate::compile::{BodyRule, Kind, OnError, Rule};
+use crate::compile::{BodyRule, BodyWrites, Kind, OnError, Rule};
 use crate::matching::NGINX_PAIRS;
 use crate::request::Field;
 use crate::{HeaderPair, Host, Level, Status};
+
+mod references;
 
 /// The most requests that may be remembered at one time in a VM. One more is refused: it could not be
 /// told from one whose body is nobody's matter.
@@ -31,12 +36,34 @@ pub(super) struct Incoming {
     stage: Stage,
 }
 
+impl Incoming {
+    /// Whether it may still have to ask this poller for what stands in its body.
+    pub(super) fn may_ask(&self, poller: u32) -> bool {
+        let resolves = self.rule.body.as_ref();
+        let resolves = resolves.is_some_and(|body| !body.resolved.is_empty());
+        resolves && matches!(&self.stage, Stage::Expected(due) if due.poller == Some(poller))
+    }
+}
+
 enum Stage {
-    /// These are still to be written.
-    Expected(Fields),
+    /// A call asks for what stands in it.
+    Asking,
+    /// This is still to be written.
+    Expected(Due),
     /// It was answered.
     Refused,
     Written,
+}
+
+/// What a body gets.
+#[derive(Clone)]
+pub(crate) struct Due {
+    /// What the rule writes.
+    pub(super) fields: Fields,
+    /// Who knows the references that stand in it.
+    pub(super) poller: Option<u32>,
+    /// How many references the request's other fields have.
+    pub(super) spent: usize,
 }
 
 /// What has come of the body of a request that waits, with its headers, for its secrets. (Envoy does
@@ -79,7 +106,7 @@ impl<H: Host> Vm<H> {
         &mut self,
         context: u32,
         rule: &Rc<Rule>,
-        fields: Fields,
+        due: Due,
     ) -> Result<(), Refusal> {
         if self.bodies.len() >= MAX_BODIES {
             return Err(Refusal::Unable);
@@ -93,7 +120,7 @@ impl<H: Host> Vm<H> {
         self.bodies.push(Incoming {
             context,
             rule: Rc::clone(rule),
-            stage: Stage::Expected(fields),
+            stage: Stage::Expected(due),
         });
         Ok(())
     }
@@ -127,7 +154,7 @@ impl<H: Host> Vm<H> {
                     self.refuse_body(&rule, BodyError::Trailers)
                 }
                 Stage::Refused => Action::Pause,
-                Stage::Written => self.refuse(&Refusal::Unable),
+                Stage::Asking | Stage::Written => self.refuse_more(context),
             };
         }
         let mut waiting = self.waiting.iter();
@@ -148,12 +175,13 @@ impl<H: Host> Vm<H> {
         let Some(incoming) = self.bodies.get_mut(at) else {
             return self.refuse(&Refusal::Unable);
         };
-        let fields = match &incoming.stage {
-            Stage::Expected(fields) => Rc::clone(fields),
+        let context = incoming.context;
+        let due = match &incoming.stage {
+            Stage::Expected(due) => due.clone(),
             // A second answer would trap in nginx.
             Stage::Refused => return Action::Pause,
             // What comes after the whole of a body is none that was looked at.
-            Stage::Written => return self.refuse(&Refusal::Unable),
+            Stage::Asking | Stage::Written => return self.refuse_more(context),
         };
         let rule = Rc::clone(&incoming.rule);
         let Some(body) = &rule.body else {
@@ -161,29 +189,40 @@ impl<H: Host> Vm<H> {
         };
         // nginx hands over all of it at once.
         let is_whole = is_end || self.kind == Kind::Nginx;
-        let written = if size > body.max_bytes {
-            excess(body, BodyError::TooLarge)
-        } else if is_whole {
-            self.write_body(body, &fields, size)
-        } else {
+        if !is_whole && size <= body.max_bytes {
             return Action::Pause;
-        };
-        let stage = match written {
+        }
+        let written = self.write_body(context, &rule, &due, size);
+        match written {
             // More of it will come, and goes on like this.
-            Ok(()) if !is_whole => {
-                self.bodies.swap_remove(at);
-                return Action::Continue;
-            }
-            Ok(()) => Stage::Written,
-            Err(_) => Stage::Refused,
-        };
-        if let Some(incoming) = self.bodies.get_mut(at) {
-            incoming.stage = stage;
+            Ok(true) if !is_whole => self.forget_body(context),
+            _ => self.note_stage(context, &written),
         }
         match written {
-            Ok(()) => Action::Continue,
-            Err(error) => self.refuse_body(&rule, error),
+            Ok(true) => Action::Continue,
+            Ok(false) => Action::Pause,
+            Err(refusal) => self.refuse(&refusal),
         }
+    }
+
+    /// Notes what has come of a body, see [`Vm::write_body`].
+    fn note_stage(&mut self, context: u32, written: &Result<bool, Refusal>) {
+        let mut bodies = self.bodies.iter_mut();
+        if let Some(incoming) = bodies.find(|known| known.context == context) {
+            incoming.stage = match written {
+                Ok(true) => Stage::Written,
+                Ok(false) => Stage::Asking,
+                Err(_) => Stage::Refused,
+            };
+        }
+    }
+
+    /// More comes of a body than its whole: what it waits for is no longer waited for.
+    fn refuse_more(&mut self, context: u32) -> Action {
+        self.waiting.retain(|waiting| waiting.context != context);
+        let refused = Err(Refusal::Unable);
+        self.note_stage(context, &refused);
+        self.refuse(&Refusal::Unable)
     }
 
     /// A body comes although the request waits.
@@ -236,38 +275,56 @@ impl<H: Host> Vm<H> {
         let (Some(at), Some(held)) = (at, held) else {
             return Ok(true);
         };
-        let Some(incoming) = self.bodies.get_mut(at) else {
+        let Some(incoming) = self.bodies.get(at) else {
             return Err(Refusal::Unable);
         };
         if !held.is_whole {
             return Ok(false);
         }
         let rule = Rc::clone(&incoming.rule);
-        let (Some(body), Stage::Expected(fields)) = (&rule.body, &incoming.stage) else {
+        let Stage::Expected(due) = &incoming.stage else {
             return Err(Refusal::Unable);
         };
-        let fields = Rc::clone(fields);
-        let written = if held.size > body.max_bytes {
-            excess(body, BodyError::TooLarge)
-        } else {
-            self.write_body(body, &fields, held.size)
-        };
-        if let Some(incoming) = self.bodies.get_mut(at) {
-            incoming.stage = match written {
-                Ok(()) => Stage::Written,
-                Err(_) => Stage::Refused,
-            };
-        }
-        written.map(|()| true).map_err(|error| {
-            self.log_body_error(&rule, error);
-            refusal(&rule, error)
-        })
+        let due = due.clone();
+        let written = self.write_body(context, &rule, &due, held.size);
+        self.note_stage(context, &written);
+        written
     }
 
-    /// Writes the fields into a body that is whole.
-    fn write_body(&self, body: &BodyRule, fields: &[Field], size: usize) -> Result<(), BodyError> {
+    /// Writes the fields into a body that is whole, or larger than it may be; says whether it may go on
+    /// now, which is not so while something is asked for that stands in it.
+    fn write_body(
+        &mut self,
+        context: u32,
+        rule: &Rc<Rule>,
+        due: &Due,
+        size: usize,
+    ) -> Result<bool, Refusal> {
+        let Some(body) = &rule.body else {
+            return Ok(true);
+        };
+        let bytes = match self.read_body(body, size) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(true),
+            Err(error) => return Err(self.body_refusal(rule, error)),
+        };
+        if body.resolved.is_empty() {
+            let written = self.replace_body(&bytes, (&body.writes, &due.fields), None);
+            return match written {
+                Ok(()) => Ok(true),
+                Err(error) => Err(self.body_refusal(rule, error)),
+            };
+        }
+        self.resolve_body(context, rule, due, &bytes)
+    }
+
+    /// The bytes of a body that is to be written; none if there is nothing to do.
+    fn read_body(&self, body: &BodyRule, size: usize) -> Result<Option<Vec<u8>>, BodyError> {
+        if size > body.max_bytes {
+            return excess(body, BodyError::TooLarge).map(|()| None);
+        }
         if size == 0 {
-            return without_body(body).map(drop);
+            return without_body(body).map(|_| None);
         }
         if self.kind == Kind::Nginx {
             let headers = self.request_headers()?;
@@ -276,31 +333,38 @@ impl<H: Host> Vm<H> {
                 return Err(BodyError::Unreadable);
             }
         }
-        let bytes = match self.host.request_body(size) {
-            Ok(bytes) => bytes,
+        match self.host.request_body(size) {
+            Ok(bytes) if bytes.len() == size => Ok(Some(bytes)),
             Err(Status::NotFound) if self.kind == Kind::Nginx => {
-                return excess(body, BodyError::Spooled);
+                excess(body, BodyError::Spooled).map(|()| None)
             }
-            Err(_) => return Err(BodyError::Unreadable),
-        };
-        if bytes.len() != size {
-            return Err(BodyError::Unreadable);
+            _ => Err(BodyError::Unreadable),
         }
-        let written = body::write(&bytes, &body.writes, fields)?;
+    }
+
+    /// Writes a rule's fields into a body with these bytes, and those in which it has references.
+    fn replace_body(
+        &self,
+        bytes: &[u8],
+        own: (&BodyWrites, &[Field]),
+        found: Option<(&BodyWrites, &[Field])>,
+    ) -> Result<(), BodyError> {
+        let written = body::write(bytes, own, found)?;
         if written.expose() == bytes {
             return Ok(());
         }
-        let set = self.host.set_request_body(size, written.expose());
+        let set = self.host.set_request_body(bytes.len(), written.expose());
         set.map_err(|_| BodyError::Unreadable)
     }
 
     /// Answers a request whose body cannot be written.
     pub(super) fn refuse_body(&mut self, rule: &Rc<Rule>, error: BodyError) -> Action {
-        self.log_body_error(rule, error);
-        self.refuse(&refusal(rule, error))
+        let refusal = self.body_refusal(rule, error);
+        self.refuse(&refusal)
     }
 
-    fn log_body_error(&mut self, rule: &Rc<Rule>, error: BodyError) {
+    /// With what it is answered; the log hears of it.
+    pub(super) fn body_refusal(&mut self, rule: &Rc<Rule>, error: BodyError) -> Refusal {
         let slot = self.slot_of(rule);
         if slot.is_some_and(|slot| slot.is_new_body_error(error)) {
             let message = format!(
@@ -310,6 +374,7 @@ impl<H: Host> Vm<H> {
             );
             self.host.log(Level::Warn, &message);
         }
+        refusal(rule, error)
     }
 
     fn request_headers(&self) -> Result<Vec<HeaderPair>, BodyError> {

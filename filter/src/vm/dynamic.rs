@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::wait::Needs;
 use super::{Action, Refusal, Vm};
-use crate::compile::Rule;
+use crate::compile::{Asked, Rule};
 use crate::dynamic::{Demand, Unfit};
 use crate::slot::State;
 use crate::table::EntryId;
@@ -48,41 +48,66 @@ impl<H: Host> Vm<H> {
         demand: Demand,
         takes_body: bool,
     ) -> Option<Needs> {
-        let age = self.clock.age();
         let is_ready = self
             .slot_of(rule)
             .is_some_and(|slot| !matches!(slot.state, State::Unknown));
         let mut asked = demand.made;
-        let of_made = asked.len();
-        let (found, of_found) = demand.found.map(|found| (found.rule, found.asked)).unzip();
-        asked.extend(of_found.unwrap_or_default());
-        let known = self.pollers.iter_mut().find(|known| known.id == poller)?;
-        let waiting = self.waiting.iter();
-        let waiting = waiting.filter(|waiting| waiting.poller == poller);
-        let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
-        let table = &mut known.table;
-        let brought = table.bring(&asked, in_use, &mut self.next_entry, age)?;
-        let of_rule = entries.len().saturating_add(of_made);
+        let of_rule = entries.len().saturating_add(asked.len());
+        let mut found_count = 0;
+        let found = demand.found.map(|found| {
+            asked.extend(found.asked);
+            found_count = found.count;
+            Rc::new(found.rule)
+        });
         // Values that are ready in the slot need nothing.
         let ready = if is_ready { entries.len() } else { 0 };
-        entries.extend(brought);
+        entries.extend(self.bring(poller, &asked)?);
         let needed = entries.get(ready..).unwrap_or_default();
-        let ask = table.to_ask(needed, age);
+        let ask = self.to_ask(poller, needed);
         Some(Needs {
             poller,
             rule: Rc::clone(rule),
-            found: found.map(Rc::new),
+            found,
             entries,
             of_rule,
+            found_count,
             ask,
             takes_body,
         })
     }
 
-    /// Answers a request that brought what cannot be used.
+    /// The entries for what a request asks for; none if there is no room for them.
+    pub(super) fn bring(&mut self, poller: u32, asked: &[Asked]) -> Option<Vec<EntryId>> {
+        let age = self.clock.age();
+        let known = self.pollers.iter_mut().find(|known| known.id == poller)?;
+        let waiting = self.waiting.iter();
+        let waiting = waiting.filter(|waiting| waiting.poller == poller);
+        let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
+        let table = &mut known.table;
+        table.bring(asked, in_use, &mut self.next_entry, age)
+    }
+
+    /// What is to be asked for by a request that needs these.
+    pub(super) fn to_ask(&self, poller: u32, needed: &[EntryId]) -> Vec<EntryId> {
+        let mut pollers = self.pollers.iter();
+        let poller = pollers.find(|known| known.id == poller);
+        let age = self.clock.age();
+        poller.map_or_else(Vec::new, |poller| poller.table.to_ask(needed, age))
+    }
+
     fn refuse_unfit(&mut self, rule: &Rc<Rule>, unfit: Unfit) -> Action {
+        let refusal = self.unfit(rule, unfit);
+        self.refuse(&refusal)
+    }
+
+    /// With what a request is answered that brought what cannot be used.
+    pub(super) fn unfit(&mut self, rule: &Rc<Rule>, unfit: Unfit) -> Refusal {
         let (refusal, why) = match unfit {
-            Unfit::Host(error) => return self.cannot_write(rule, error),
+            Unfit::Body(error) => return self.body_refusal(rule, error),
+            Unfit::Host(error) => {
+                self.log_write_error(rule, error);
+                return Refusal::Unable;
+            }
             Unfit::Malformed => (
                 Refusal::Malformed,
                 "a reference or a parameter in a request cannot be used; it is answered with 400",
@@ -97,6 +122,6 @@ impl<H: Host> Vm<H> {
             let message = format!("rule {}: {why}", rule.name());
             self.host.log(Level::Warn, &message);
         }
-        self.refuse(&refusal)
+        refusal
     }
 }

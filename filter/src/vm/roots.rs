@@ -140,12 +140,13 @@ impl<H: Host> Vm<H> {
         poller.hurry();
     }
 
-    /// Drops what no configuration in use and no waiting request needs.
+    /// Drops what no configuration in use and no open request needs.
     pub(super) fn forget_unused(&mut self) {
         let Self {
             pollers,
             roots,
             waiting,
+            bodies,
             ..
         } = self;
         pollers.retain_mut(|poller| {
@@ -162,6 +163,7 @@ impl<H: Host> Vm<H> {
             let mut readies = roots.iter().filter_map(|root| root.ready.as_ref());
             readies.any(|ready| ready.poller == Some(poller.id))
                 || waiting.iter().any(|waiting| waiting.poller == poller.id)
+                || bodies.iter().any(|body| body.may_ask(poller.id))
         });
     }
 

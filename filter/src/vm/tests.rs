@@ -7,6 +7,7 @@ use crate::testing::rule;
 mod answers;
 mod attacks;
 mod bodies;
+mod body_references;
 mod brought;
 mod dynamic;
 mod host_function;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use vaultref_contract::wire::MAX_REFERENCES;
 
-use super::body::Fields;
+use super::body::{Due, Fields};
 use super::{Action, Refusal, Vm};
 use crate::Host;
 use crate::compile::{Kind, Resolver, Rule, Target};
@@ -25,6 +25,8 @@ pub(super) struct Needs {
     pub(super) entries: Vec<EntryId>,
     /// How many of them are the rule's.
     pub(super) of_rule: usize,
+    /// How many references there are in the fields that `found` writes.
+    pub(super) found_count: usize,
     /// Those that are to be asked for.
     pub(super) ask: Vec<EntryId>,
     /// Whether the request's body is written as well.
@@ -46,11 +48,13 @@ impl Needs {
             found: self.found,
             entries: self.entries,
             of_rule: self.of_rule,
+            found_count: self.found_count,
             plan,
             calls: Vec::new(),
             deadline,
             takes_body: self.takes_body,
             held: None,
+            body: None,
         };
         (waiting, self.ask)
     }
@@ -100,7 +104,7 @@ impl<H: Host> Vm<H> {
     }
 
     /// When a request that begins to wait now is given up.
-    fn deadline(&self, resolver: &Resolver) -> Age {
+    pub(super) fn deadline(&self, resolver: &Resolver) -> Age {
         let patience = match (&resolver.target, self.kind) {
             (Target::HostFunction, _) => resolver.timeout_age(),
             (Target::Upstream(_), Kind::Envoy) => {
@@ -114,7 +118,7 @@ impl<H: Host> Vm<H> {
     }
 
     /// Asks the host's function, which answers at once; the request waits only for what is pending.
-    fn ask_host_for(&mut self, waiting: &Waiting, ask: &[EntryId]) -> bool {
+    pub(super) fn ask_host_for(&mut self, waiting: &Waiting, ask: &[EntryId]) -> bool {
         let age = self.clock.age();
         let id = waiting.poller;
         let Some(poller) = self.pollers.iter_mut().find(|known| known.id == id) else {
@@ -129,7 +133,7 @@ impl<H: Host> Vm<H> {
 
     /// Makes the calls of one request. One that cannot be made is left out: its references will
     /// have no answer.
-    fn call_for(&mut self, poller: u32, ask: &[EntryId], upstream: &str) -> Vec<Call> {
+    pub(super) fn call_for(&mut self, poller: u32, ask: &[EntryId], upstream: &str) -> Vec<Call> {
         let mut calls: Vec<Call> = Vec::new();
         for batch in ask.chunks(MAX_REFERENCES) {
             let mut pollers = self.pollers.iter_mut();
@@ -295,9 +299,14 @@ impl<H: Host> Vm<H> {
 
     /// Ends the wait of the request that is current.
     fn settle(&mut self, waiting: &Waiting) {
-        let finished = self.finish(waiting);
-        match finished.and_then(|()| self.release_body(waiting.context, waiting.held)) {
-            // It goes on by itself with the rest of its body.
+        let finished = match &waiting.body {
+            Some(due) => self.finish_waiting_body(waiting, due).map(|()| true),
+            None => self
+                .finish(waiting)
+                .and_then(|()| self.release_body(waiting.context, waiting.held)),
+        };
+        match finished {
+            // It goes on by itself with the rest of its body, or waits for what that needs.
             Ok(false) => {}
             Ok(true) => {
                 // A request that cannot be woken would be held until its client gives up.
@@ -347,17 +356,21 @@ impl<H: Host> Vm<H> {
             written = written.and_then(|()| request::apply(&self.host, self.kind, found, fields));
             if rule.is_redacted {
                 let of_found = self.needles_of(waiting.poller, found, of_found);
-                needles = Rc::new(needles.iter().chain(&*of_found).cloned().collect());
+                needles = redact::joined(&needles, &of_found);
             }
         }
         written.map_err(|error| self.log_write_error(rule, error))?;
         let brought = waiting.entries.iter().filter(|_| rule.dynamic.is_some());
         let brought = brought.copied().collect();
-        let fields = waiting.takes_body.then_some(fields);
-        self.note(waiting.context, rule, needles, fields, brought)
+        let due = waiting.takes_body.then(|| Due {
+            fields,
+            poller: Some(waiting.poller),
+            spent: waiting.found_count,
+        });
+        self.note(waiting.context, rule, needles, due, brought)
     }
 
-    fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {
+    pub(super) fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {
         let poller = self.pollers.iter().find(|known| known.id == poller);
         let needles = poller.map(|poller| redact::needles(rule, entries, &poller.table));
         needles.unwrap_or_default()
@@ -386,7 +399,7 @@ impl<H: Host> Vm<H> {
 
     /// What a rule's fields are if nothing more will be known. The log hears of it as of `configured`,
     /// a rule of the configuration.
-    fn last_word(
+    pub(super) fn last_word(
         &mut self,
         poller: u32,
         rule: &Rc<Rule>,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{BodyError, Edit, Verb, edit, text};
+use super::{BodyError, Edit, Verb, check, edit, text};
 use crate::body::pointer;
 use crate::body::text::quote;
 
@@ -237,10 +237,10 @@ fn texts_are_read_as_they_are_meant() {
             "{pointer}"
         );
     }
-    assert_eq!(
-        text(b"{\"k\":\"v\"", &path("/k")),
-        Err(BodyError::Malformed)
-    );
+    assert_eq!(check(body.as_bytes()), Ok(()));
+    for body in ["{\"k\":\"v\"", "{\"k\":\"v\"} x", "", "{\"k\":v}"] {
+        assert_eq!(check(body.as_bytes()), Err(BodyError::Malformed), "{body}");
+    }
 }
 
 #[test]

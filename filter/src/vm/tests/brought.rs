@@ -96,7 +96,7 @@ fn there_are_so_many_at_most_and_the_one_unused_for_longest_goes() {
 #[test]
 fn what_a_waiting_request_needs_stays_and_what_has_no_room_is_refused() {
     let mut gateway = gateway();
-    for tenant in 0..512 {
+    for tenant in 0..256 {
         assert_eq!(request(&mut gateway, &format!("t{tenant}")), Action::Pause);
         assert_eq!(gateway.status(), None);
     }
@@ -113,6 +113,36 @@ fn what_a_waiting_request_needs_stays_and_what_has_no_room_is_refused() {
         assert!(gateway.calls().contains(&"resume".to_owned()));
     }
     bring(&mut gateway, "more");
+}
+
+/// Also while requests wait for them.
+#[test]
+fn names_that_nobody_knows_do_not_drive_out_those_that_serve() {
+    let mut gateway = gateway();
+    for tenant in 0..512 {
+        bring(&mut gateway, &format!("t{tenant}"));
+    }
+    let mut refused = 0;
+    for tenant in 0..512 {
+        request(&mut gateway, &format!("none-{tenant}"));
+        refused += usize::from(gateway.status() == Some(503));
+    }
+    let calls = gateway.take_dispatched();
+    assert_eq!((calls.len(), refused), (256, 256));
+    let served = |gateway: &mut Gateway| {
+        let of = |tenant: &i32| {
+            let action = request(gateway, &format!("t{tenant}"));
+            gateway.take_dispatched();
+            action == Action::Continue
+        };
+        (0..512).filter(of).count()
+    };
+    // Those that were not needed for longest made way for as many as may be without a value.
+    assert_eq!(polled(&mut gateway, 1000), 512);
+    for call in &calls {
+        gateway.answer(ROOT, call, |_, _| failure("not-found"));
+    }
+    assert_eq!(served(&mut gateway), 256);
 }
 
 #[test]

@@ -29,7 +29,12 @@ fn redacting() -> Value {
 }
 
 /// The upstream answers a request.
-fn answer(gateway: &mut Gateway, context: u32, status: &str, headers: &[(&str, &str)]) -> Action {
+pub(super) fn answer(
+    gateway: &mut Gateway,
+    context: u32,
+    status: &str,
+    headers: &[(&str, &str)],
+) -> Action {
     let status = [(":status", status)];
     let pairs = status.iter().chain(headers);
     *gateway.host.upstream_headers.borrow_mut() = pairs

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bodies;
+mod body_references;
 mod closed;
 mod dynamic;
 mod faults;

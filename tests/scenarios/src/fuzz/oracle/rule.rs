@@ -21,7 +21,7 @@ pub(super) struct Rule {
     pub(super) may_omit: bool,
     /// Secrets that the upstream repeats are masked.
     pub(super) masks: bool,
-    /// Headers and query parameters in which the client's references are honoured.
+    /// Headers, query parameters and fields of bodies in which the client's references are honoured.
     pub(super) resolved: [Vec<String>; 3],
     /// What these references may be.
     pub(super) allow: Vec<String>,
@@ -220,7 +220,26 @@ impl Rule {
                 return Err(format!("{verb} of '{name}' in the body is wrong"));
             }
         }
+        for name in &self.resolved[2] {
+            let now = match name.starts_with('/') {
+                true => json_text(&got.body, name),
+                false => form::values(&got.body, name),
+            };
+            if now.iter().any(|value| has_reference(value)) && !self.is_moved(name) {
+                return Err(format!(
+                    "a reference in the body's '{name}' was not resolved"
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// Whether something else may stand in this place of a body afterwards: a list closes its gaps.
+    fn is_moved(&self, name: &str) -> bool {
+        let is_item = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        name.starts_with('/')
+            && name.split('/').skip(1).any(is_item)
+            && (self.may_omit || !self.moved.is_empty())
     }
 
     /// Whether other writes reach into the place of this one, or a list may move it.
@@ -291,6 +310,15 @@ fn json_values(body: &[u8], pointer: &str) -> Option<Vec<Vec<u8>>> {
         other => other.to_string().into_bytes(),
     });
     Some(value.into_iter().collect())
+}
+
+/// The text at a place of a document, if there is one.
+fn json_text(body: &[u8], pointer: &str) -> Vec<Vec<u8>> {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = json.pointer(pointer).and_then(Value::as_str);
+    text.map(|text| text.as_bytes().to_vec())
+        .into_iter()
+        .collect()
 }
 
 pub(super) fn values(pairs: &[(Vec<u8>, Vec<u8>)], name: &str) -> Vec<Vec<u8>> {
