@@ -18,6 +18,7 @@ mod prepare;
 mod refresh;
 mod settle;
 mod terms;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -46,6 +47,7 @@ use jitter::Jitter;
 use life::Answer;
 use patience::Patience;
 use settle::Unsettled;
+use turns::Turns;
 
 /// The most bytes of values in one reply. What is over it is to be asked for again, in a smaller
 /// request.
@@ -64,6 +66,7 @@ struct Inner {
     cache: Mutex<Cache>,
     revisions: Revisions,
     jitter: Jitter,
+    turns: Arc<Turns>,
     agenda: refresh::Agenda,
     metrics: Metrics,
     finished: watch::Sender<u64>,
@@ -80,6 +83,7 @@ impl Resolver {
             cache: Mutex::new(Cache::new(Bounds::default())),
             revisions: Revisions::new(boot),
             jitter: Jitter::new(boot),
+            turns: Arc::default(),
             agenda: refresh::Agenda::new(),
             metrics: Metrics::new(),
             finished: watch::Sender::new(0),
@@ -123,11 +127,15 @@ impl Resolver {
     pub fn resolve_now(&self, access: &Access, request: &ResolveRequest) -> Vec<Outcome> {
         let drafts = drafts(&self.vaults(), request);
         for unsettled in Unsettled::of(&drafts, &request.references, access) {
+            let Some(turn) = self.0.turns.begin(&unsettled) else {
+                continue;
+            };
             let resolver = self.clone();
             self.0.runtime.spawn(async move {
                 let settling = resolver.settle(unsettled, Patience::Whole);
                 // What took too long goes on elsewhere and tells nobody, so that is told as well.
-                if timeout(MAX_WAIT, settling).await != Ok(false) {
+                let is_news = timeout(MAX_WAIT, settling).await != Ok(false);
+                if turn.end() || is_news {
                     resolver.0.finished.send_modify(|count| *count += 1);
                 }
             });

@@ -73,6 +73,14 @@ impl Unsettled {
         unsettled.collect()
     }
 
+    /// What is to be found out, by name: what the vault is made of, or what the references mean.
+    pub(super) fn subjects(&self) -> Vec<String> {
+        match self.looks.is_empty() {
+            true => vec![self.vault.name().to_owned()],
+            false => self.references.clone(),
+        }
+    }
+
     fn new(asked: OfVault<'_>, references: &[String], looks: Vec<Look>) -> Self {
         let indexes = asked.indexes.iter();
         let references = indexes.filter_map(|index| references.get(*index).cloned());

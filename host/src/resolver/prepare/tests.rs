@@ -14,6 +14,7 @@ use crate::config::parse;
 use crate::environment::Environment;
 use crate::policy::Access;
 use crate::resolver::Resolver;
+use crate::resolver::turns::MOST;
 
 /// The vault `inner` is the directory that the file `where` of the vault `outer` names.
 struct Bed {
@@ -89,26 +90,70 @@ async fn what_a_field_needs_and_does_not_get_makes_the_vault_unavailable_until_i
     assert_eq!(bed.get().await, Err(FailureKind::Unavailable));
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_who_does_not_wait_is_told_when_to_ask_again() {
-    let bed = Bed::new();
-    bed.point_to("one");
+/// What one who does not wait is told of a reference.
+fn now(resolver: &Resolver, reference: &str) -> Result<String, FailureKind> {
     let request = ResolveRequest {
-        references: vec!["{vault://inner/secret}".to_owned()],
+        references: vec![reference.to_owned()],
         known: Vec::new(),
         wait_ms: 0,
         ..ResolveRequest::default()
     };
-    let mut finished = bed.resolver.finished_reads();
-    loop {
-        match bed.resolver.resolve_now(&Access::All, &request).pop() {
-            Some(Outcome::Secret(value)) => {
-                assert_eq!(value.value.secret().expose(), b"first");
-                return;
-            }
-            Some(Outcome::Failure(failure)) => assert_eq!(failure.kind, FailureKind::Pending),
-            other => panic!("{other:?}"),
+    match resolver.resolve_now(&Access::All, &request).pop() {
+        Some(Outcome::Secret(value)) => {
+            Ok(value.value.secret().expose_text().expect("text").to_owned())
         }
-        finished.changed().await.expect("a resolver");
+        Some(Outcome::Failure(failure)) => Err(failure.kind),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same once it is no longer pending, asked again whenever there are news.
+async fn told(resolver: &Resolver, reference: &str) -> Result<String, FailureKind> {
+    let mut finished = resolver.finished_reads();
+    loop {
+        match now(resolver, reference) {
+            Err(FailureKind::Pending) => finished.changed().await.expect("a resolver"),
+            told => return told,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_does_not_wait_is_told_when_to_ask_again() {
+    let bed = Bed::new();
+    bed.point_to("one");
+    let told = told(&bed.resolver, "{vault://inner/secret}").await;
+    assert_eq!(told, Ok("first".to_owned()));
+}
+
+/// Nothing gets on meanwhile, as with a vault that hangs.
+#[tokio::test(start_paused = true)]
+async fn who_asks_again_and_again_without_waiting_leaves_a_bounded_number_of_tasks() {
+    let bed = Bed::new();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    bed.point_to("one");
+    for is_made in [false, true] {
+        let before = tasks();
+        for n in 0..1000 {
+            let _ = now(&bed.resolver, "{vault://inner/secret}");
+            let _ = now(&bed.resolver, &format!("{{vault://inner/other-{}}}", n % 5));
+        }
+        let left = tasks() - before;
+        assert!(left <= 10, "made: {is_made}: {left} tasks");
+        let told = told(&bed.resolver, "{vault://inner/secret}").await;
+        assert_eq!(told, Ok("first".to_owned()));
+    }
+    let before = tasks();
+    let names: Vec<_> = (0..1000)
+        .map(|n| format!("{{vault://outer/{n}}}"))
+        .collect();
+    for name in &names {
+        assert_eq!(now(&bed.resolver, name), Err(FailureKind::Pending));
+    }
+    let left = tasks() - before;
+    assert!(left <= MOST + 10, "{left} tasks");
+    // Who was turned away gets its turn.
+    for name in &names {
+        assert_eq!(told(&bed.resolver, name).await, Err(FailureKind::NotFound));
     }
 }
