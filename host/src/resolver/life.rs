@@ -278,16 +278,20 @@ impl Entry {
     }
 
     /// The same because an upstream refused the value: at once, but not sooner than `pause` after the
-    /// last time it was for that reason. Says whether that is news. What could not be read is read
-    /// again in its own time, and what is being read is new.
-    pub(super) fn doubt(&mut self, now: Instant, pause: Duration) -> bool {
-        let is_known = self.good.is_some() && self.failed.is_none() && self.flight.is_none();
-        if !is_known || self.doubted.is_some() {
+    /// last time it was for that reason, nor than `least` after the value was read. Says whether that is
+    /// news. What could not be read is read again in its own time, and what is being read is new.
+    pub(super) fn doubt(&mut self, now: Instant, pause: Duration, least: Duration) -> bool {
+        let is_settled = self.failed.is_none() && self.flight.is_none();
+        let Some(good) = self.good.as_ref().filter(|_| is_settled) else {
+            return false;
+        };
+        if self.doubted.is_some() {
             return false;
         }
         // A read for another reason may have answered the last doubt before its time had come.
         let last = self.last_doubt.map(|last| last.min(now));
-        let at = last.map_or(now, |last| now.max(last + pause));
+        let soonest = now.max(good.read_at + least);
+        let at = last.map_or(soonest, |last| soonest.max(last + pause));
         self.doubted = Some(at);
         self.last_doubt = Some(at);
         true
