@@ -49,7 +49,8 @@ pub struct ForeignFunction {
 }
 
 impl ForeignFunction {
-    /// What the guest asks is answered under the rules of `access`.
+    /// What the guest asks is answered under the rules of `access`, for as long as this lives: a
+    /// configuration that is read again does not change them. Whose rights have changed gets a new one.
     #[must_use]
     pub fn new(resolver: Resolver, access: Access) -> Self {
         Self { resolver, access }

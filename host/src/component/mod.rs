@@ -33,6 +33,11 @@
 //! its handles. It never says more of a value than the contract does, not even its length, and has no
 //! way to ask which references there are.
 //!
+//! **Rights.** A [`Secrets`] has the [`Access`] that it was made with for all its life. New clients of a
+//! configuration that is read again change nothing for it, though it does see the vaults that
+//! [`Resolver::replace`] puts there: under the old rights, which hold for vaults by name. Whose rights
+//! have changed gets a new [`Secrets`]; what its guest held goes with the old one.
+//!
 //! **Waiting.** A call never blocks unless [`Secrets::waiting`] says so: what is not in memory is
 //! `pending`, its read starts, and [`Secrets::finished_reads`] tells when to call the guest again.
 
@@ -98,7 +103,8 @@ pub enum SecretError {
 }
 
 impl Secrets {
-    /// What guests ask is answered under the rules of `access`. They may hold 1,024 secrets at once.
+    /// What guests ask is answered under the rules of `access`, for as long as this lives: see 'Rights' in
+    /// the [module's documentation](self). They may hold 1,024 secrets at once.
     #[must_use]
     pub fn new(resolver: Resolver, access: Access) -> Self {
         Self {
