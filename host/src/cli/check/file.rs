@@ -147,8 +147,9 @@ impl File {
             let ours = configuration.map(|it| it.range.clone());
             for parameter in directive.parameters() {
                 if ours.as_ref() != Some(&parameter.range) {
-                    let start = parameter.range.start;
-                    self.scan(source, &parameter.text, "", Some(IN_NGINX), |at| start + at);
+                    self.scan(source, &parameter.text, "", Some(IN_NGINX), |at| {
+                        parameter.in_file(at)
+                    });
                 }
             }
             if let Some(configuration) = configuration {
@@ -158,25 +159,21 @@ impl File {
     }
 
     fn parameter(&mut self, source: &str, found: &nginx::Parameter<'_>, gateway: &Gateway) {
-        let start = found.range.start;
         if found.range.len() > nginx::LONGEST_PARAMETER {
-            let place = self.place(source, Some(start), "");
-            let cause = "nginx reads no parameter of more than 4,096 bytes";
+            let place = self.place(source, Some(found.range.start), "");
+            let cause = "nginx reads no parameter of more than 4,095 bytes, as it is written";
             self.fault(place, Kind::Configuration, cause);
         }
-        // Where it begins in the file it begins here, so that places are those of the file.
-        let mut text = " ".repeat(start);
-        text.push_str(&found.text);
-        match tree::json::parse(&text) {
+        match tree::json::parse(&found.text) {
             Ok(tree) => {
                 let layer = Layer {
-                    text: &text,
-                    outer: None,
+                    text: &found.text,
+                    outer: Outer::Parameter(found),
                 };
                 Reader::new(self, source, gateway).filter(&layer, "", &tree, gateway);
             }
             Err(Unreadable { at, problem }) => {
-                let place = self.place(source, Some(at), "");
+                let place = self.place(source, Some(found.in_file(at)), "");
                 self.fault(place, Kind::Syntax, problem);
             }
         }
@@ -277,19 +274,29 @@ fn is_list_of_references(value: &str) -> bool {
         .all(|c| c.is_whitespace() || matches!(c, ',' | '"' | '\''))
 }
 
-/// A text that the positions of a document are bytes of: the file, or a text in a document.
+/// A text that the positions of a document are bytes of.
 #[derive(Clone, Copy)]
 struct Layer<'a> {
     text: &'a str,
-    outer: Option<(&'a Layer<'a>, &'a Tree)>,
+    outer: Outer<'a>,
+}
+
+/// What the text of a layer is.
+#[derive(Clone, Copy)]
+enum Outer<'a> {
+    File,
+    Parameter(&'a nginx::Parameter<'a>),
+    /// A text in a document.
+    Scalar(&'a Layer<'a>, &'a Tree),
 }
 
 impl Layer<'_> {
     /// The byte of the file.
     fn in_file(&self, at: usize) -> usize {
         match self.outer {
-            None => at,
-            Some((outer, scalar)) => outer.in_text(scalar, self.text, at),
+            Outer::File => at,
+            Outer::Parameter(parameter) => parameter.in_file(at),
+            Outer::Scalar(outer, scalar) => outer.in_text(scalar, self.text, at),
         }
     }
 
@@ -322,7 +329,7 @@ impl<'a> Reader<'a> {
         self.form = form(tree);
         let layer = Layer {
             text: self.source,
-            outer: None,
+            outer: Outer::File,
         };
         if self.form == Form::Filter {
             let gateway = self.usual.clone();
@@ -389,7 +396,7 @@ impl<'a> Reader<'a> {
             let gateway = self.usual.clone();
             let within = Layer {
                 text,
-                outer: Some((layer, tree)),
+                outer: Outer::Scalar(layer, tree),
             };
             return self.filter(&within, pointer, &inner, &gateway);
         }
@@ -416,7 +423,7 @@ impl<'a> Reader<'a> {
         };
         let within = Layer {
             text,
-            outer: Some((layer, tree)),
+            outer: Outer::Scalar(layer, tree),
         };
         match tree::json::parse(text) {
             Ok(inner) => self.filter(&within, pointer, &inner, gateway),
@@ -452,3 +459,6 @@ impl<'a> Reader<'a> {
             .fault(place, Kind::Configuration, fault.cause.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@ use vaultref_filter::Kind;
 use super::super::filter::Gateway;
 use super::wasm::configuration_in;
 
-/// The longest parameter that nginx reads, in bytes.
-pub(super) const LONGEST_PARAMETER: usize = 4096;
+/// The longest parameter that nginx reads, in bytes as it is written, escapes and all: with the quote or
+/// the space that ends it, it has to fit a buffer of 4,096.
+pub(super) const LONGEST_PARAMETER: usize = 4095;
 
 /// The directives of a file, if a filter is configured in it.
 pub(super) fn directives(source: &str) -> Option<Vec<Directive<'_>>> {
@@ -27,6 +28,15 @@ pub(super) struct Parameter<'a> {
     pub(super) range: Range<usize>,
     /// As nginx hands it on.
     pub(super) text: Cow<'a, str>,
+    /// The bytes of the text that are two in the file.
+    escaped: Vec<usize>,
+}
+
+impl Parameter<'_> {
+    /// The byte of the file for a byte of the text.
+    pub(super) fn in_file(&self, at: usize) -> usize {
+        self.range.start + at + self.escaped.partition_point(|escaped| *escaped < at)
+    }
 }
 
 impl Directive<'_> {
@@ -89,7 +99,10 @@ fn parse(source: &str) -> Vec<Directive<'_>> {
             }
             _ => {
                 let is_word = |c: char| !c.is_whitespace() && !matches!(c, ';' | '{' | '}');
-                while rest.next_if(|(_, c)| is_word(*c)).is_some() {}
+                let mut is_escaped = first == '\\';
+                while let Some((_, c)) = rest.next_if(|(_, c)| is_escaped || is_word(*c)) {
+                    is_escaped = !is_escaped && c == '\\';
+                }
                 let end = rest.peek().map_or(source.len(), |(at, _)| *at);
                 parameters.push(parameter(source, start..end));
             }
@@ -101,12 +114,14 @@ fn parse(source: &str) -> Vec<Directive<'_>> {
 fn parameter(source: &str, range: Range<usize>) -> Parameter<'_> {
     let written = source.get(range.clone()).unwrap_or_default();
     let mut text = Cow::Borrowed(written);
+    let mut escaped = Vec::new();
     if written.contains('\\') {
         let mut plain = String::new();
         let mut characters = written.chars();
         while let Some(c) = characters.next() {
             match (c, characters.clone().next()) {
                 ('\\', Some(next @ ('"' | '\'' | '\\' | 't' | 'r' | 'n'))) => {
+                    escaped.push(plain.len());
                     plain.push(match next {
                         't' => '\t',
                         'r' => '\r',
@@ -120,7 +135,11 @@ fn parameter(source: &str, range: Range<usize>) -> Parameter<'_> {
         }
         text = Cow::Owned(plain);
     }
-    Parameter { range, text }
+    Parameter {
+        range,
+        text,
+        escaped,
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +177,32 @@ mod tests {
         let directives =
             directives(r#"proxy_wasm vaultref '{"a":"1\n2\\n\t\x"}';"#).expect("a filter");
         assert_eq!(directives[0].0[2].text, "{\"a\":\"1\n2\\n\t\\x\"}");
+    }
+
+    #[test]
+    fn the_places_of_a_text_are_those_of_the_file() {
+        let source = r#"proxy_wasm vaultref 'a\'b\\é\n\xc';"#;
+        let directives = directives(source).expect("a filter");
+        let parameter = &directives[0].0[2];
+        assert_eq!(parameter.text, "a'b\\é\n\\xc");
+        let written: Vec<&str> = parameter
+            .text
+            .char_indices()
+            .map(|(at, _)| &source[parameter.in_file(at)..])
+            .collect();
+        let starts = ["a", r"\'", "b", r"\\", "é", r"\n", r"\x", "x", "c"];
+        for (written, start) in written.iter().zip(starts) {
+            assert!(written.starts_with(start), "{start}: {written}");
+        }
+        assert_eq!(written.len(), starts.len());
+        assert!(source[parameter.in_file(parameter.text.len())..].starts_with('\''));
+    }
+
+    #[test]
+    fn an_escaped_end_of_a_word_is_none() {
+        let directives = directives(r"proxy_wasm a\;b\ c\\ d;").expect("a filter");
+        let texts: Vec<&str> = directives[0].0.iter().map(|it| &*it.text).collect();
+        assert_eq!(texts, ["proxy_wasm", r"a\;b\ c\", "d"]);
     }
 
     #[test]
