@@ -2,14 +2,14 @@
 //! with all that it was told. It unseals itself with a key from a file.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use super::{OpenBao, ROOT_TOKEN, cluster};
 use crate::client::Request;
-use crate::{ports, wait};
+use crate::ports::{self, Reserved};
+use crate::wait;
 
 /// One node with a storage on disk. Dropping it kills it.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Lasting {
     bao: OpenBao,
     home: PathBuf,
     config: String,
+    /// Of the server and of its cluster: while it is down nobody else gets them.
+    _ports: [Reserved; 2],
 }
 
 impl Lasting {
@@ -26,7 +28,7 @@ impl Lasting {
     ///
     /// When OpenBao is not installed, or does not come up.
     pub fn start() -> Result<Self> {
-        ports::retry_when_taken(|| Self::try_start(ports::free()?))
+        ports::retry_when_taken(|| Self::try_start([Reserved::new()?, Reserved::new()?]))
     }
 
     /// The server.
@@ -51,7 +53,8 @@ impl Lasting {
         self.until_it_serves()
     }
 
-    fn try_start(address: SocketAddr) -> Result<Self> {
+    fn try_start(ports: [Reserved; 2]) -> Result<Self> {
+        let [address, peers] = ports.each_ref().map(Reserved::address);
         let dir = tempfile::Builder::new()
             .prefix("vaultref-openbao-")
             .tempdir()
@@ -59,7 +62,7 @@ impl Lasting {
         let home = dir.path().to_owned();
         fs::write(home.join("key"), [7; 32]).context("the seal's key")?;
         fs::create_dir(home.join("data")).context("its storage")?;
-        let (first, peers) = (cluster::first_requests(), ports::free()?);
+        let first = cluster::first_requests();
         let config = format!(
             r#"storage "raft" {{
   path = "{home}/data"
@@ -92,6 +95,7 @@ cluster_addr = "https://{peers}"
             },
             home,
             config,
+            _ports: ports,
         };
         lasting.until_it_serves()?;
         Ok(lasting)

@@ -1,6 +1,8 @@
 //! What a process holds: memory, descriptors, and what stands in its memory.
 
 use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use anyhow::{Context, Result};
@@ -55,7 +57,7 @@ impl Process {
             let Some((start, end)) = range(line) else {
                 continue;
             };
-            copies += copies_in(&memory, start, end, needle);
+            copies += copies_in(|piece, at| memory.read_at(piece, at), start..end, needle);
         }
         Ok(copies)
     }
@@ -67,32 +69,89 @@ fn range(line: &str) -> Option<(u64, u64)> {
     Some((number(start)?, number(end)?))
 }
 
-/// Pages that have never been written to read as zeros, and some cannot be read.
-fn copies_in(memory: &File, start: u64, end: u64, needle: &[u8]) -> usize {
-    const PIECE: usize = 1 << 20;
-    let Some(first) = needle.first() else {
+/// How many bytes are read at once.
+const PIECE: usize = 1 << 20;
+
+/// What of a memory can be read or not is decided by pages.
+const PAGE: u64 = 4096;
+
+/// Pages that have never been written to read as zeros. Some cannot be read, wherever in a mapping they are:
+/// those are passed over.
+fn copies_in(
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    range: Range<u64>,
+    needle: &[u8],
+) -> usize {
+    // Each piece begins with the end of the one before.
+    let Some(overlap) = needle.len().checked_sub(1) else {
         return 0;
     };
-    let (mut at, mut copies) = (start, 0);
-    // Each piece begins with the end of the one before.
-    let overlap = needle.len() - 1;
+    let (mut at, mut copies) = (range.start, 0);
     let mut buffer = vec![0; PIECE + overlap];
-    while at < end {
-        let length = usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let Ok(count) = memory.read_at(&mut buffer[..length], at) else {
-            return copies;
-        };
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let wanted = left.min(buffer.len());
+        let count = read(&mut buffer[..wanted], at).unwrap_or_default();
         let piece = &buffer[..count];
-        if piece.contains(first) {
-            copies += piece
-                .windows(needle.len())
-                .filter(|window| *window == needle)
-                .count();
+        if needle.first().is_some_and(|first| piece.contains(first)) {
+            let windows = piece.windows(needle.len());
+            copies += windows.filter(|window| *window == needle).count();
         }
-        if count <= overlap || count < length {
-            return copies;
+        if count < wanted {
+            at = ((at + count as u64) / PAGE + 1) * PAGE;
+        } else if count < left {
+            at += (count - overlap) as u64;
+        } else {
+            break;
         }
-        at += (count - overlap) as u64;
     }
     copies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A memory whose pages in `holes` cannot be read; a read ends before one.
+    fn read(memory: &[u8], holes: &[u64], piece: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut count = 0;
+        for byte in piece {
+            let at = at + count as u64;
+            if holes.contains(&(at / PAGE)) {
+                break;
+            }
+            *byte = memory[usize::try_from(at).expect("small")];
+            count += 1;
+        }
+        match count {
+            0 => Err(io::ErrorKind::InvalidInput.into()),
+            count => Ok(count),
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_a_page_that_cannot_be_read_is_found() {
+        let needle = b"needle";
+        let pages = 2 * PIECE as u64 / PAGE + 2;
+        let mut memory = vec![b'n'; usize::try_from(pages * PAGE).expect("small")];
+        let end = memory.len() - needle.len();
+        // At the start, behind one hole and two, across the border of two pieces, at the end.
+        let page = usize::try_from(PAGE).expect("small");
+        for at in [0, 2 * page, 5 * page + 7, PIECE - 3, 2 * PIECE + 4, end] {
+            memory[at..at + needle.len()].copy_from_slice(needle);
+        }
+        for (holes, copies) in [
+            (&[][..], 6),
+            (&[1], 6),
+            (&[1, 3, 4, 8], 6),
+            (&[0, 1, 2], 4),
+            (&[pages - 1], 5),
+            (&(0..pages).collect::<Vec<_>>(), 0),
+        ] {
+            let range = 0..pages * PAGE;
+            let found = copies_in(|piece, at| read(&memory, holes, piece, at), range, needle);
+            assert_eq!(found, copies, "{holes:?}");
+        }
+        assert_eq!(copies_in(|_, _| Ok(0), 0..PAGE, b""), 0);
+    }
 }
