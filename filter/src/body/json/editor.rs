@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Edit, Verb, find};
+use super::{Edit, Verb};
 use crate::body::scan::Scanner;
-use crate::body::text::{is_name, push_quoted};
+use crate::body::text::{push_quoted, unquote};
 use crate::body::{BodyError, pointer};
 
 /// A body on its way from the scanner to what is written.
@@ -58,12 +58,16 @@ impl Editor<'_> {
             loop {
                 self.scanner.space();
                 let name = self.scanner.name()?;
-                let written = self.scanner.part(name.clone());
-                let here = matching(edits, &mut seen, depth, |wanted| is_name(written, wanted))?;
+                // Once, not for each edit: how many members there are is the client's choice.
+                let written = unquote(self.scanner.part(name.clone()));
+                let written = written.as_deref();
+                let here = matching(edits, &mut seen, |_, edit| {
+                    written == Some(edit.name(depth))
+                })?;
                 let place = Place {
                     start,
                     name: Some(name),
-                    is_displaced: displaced.iter().any(|to| is_name(written, to)),
+                    is_displaced: displaced.iter().any(|to| written == Some(*to)),
                 };
                 self.item(&mut members, place, &here, inner)?;
                 if !self.scanner.take(b',') {
@@ -92,6 +96,9 @@ impl Editor<'_> {
         let inner = depth.saturating_add(1);
         self.scanner.expect(b'[')?;
         let mut items = Items::new(&mut self.out, b'[');
+        // Read once, not for each item.
+        let places = edits.iter().map(|edit| pointer::index(edit.name(depth)));
+        let places: Vec<Option<usize>> = places.collect();
         let mut seen = vec![false; edits.len()];
         let mut length = 0_usize;
         let mut start = self.scanner.at;
@@ -99,8 +106,8 @@ impl Editor<'_> {
         if self.scanner.peek() != Some(b']') {
             loop {
                 self.scanner.space();
-                let here = matching(edits, &mut seen, depth, |name| {
-                    pointer::index(name) == Some(length)
+                let here = matching(edits, &mut seen, |at, _| {
+                    places.get(at) == Some(&Some(length))
                 })?;
                 let place = Place {
                     start,
@@ -198,16 +205,34 @@ impl Editor<'_> {
         edits: &[&'e Edit<'_>],
         depth: usize,
     ) -> Result<Vec<&'e str>, BodyError> {
+        let inner = depth.saturating_add(1);
+        let renamed = |edit: &&'e Edit<'_>| match edit.verb {
+            Verb::Rename(to) if edit.ends(inner) => Some((edit.name(depth), to)),
+            _ => None,
+        };
+        let mut renames: Vec<_> = edits.iter().filter_map(renamed).collect();
         let mut displaced = Vec::new();
-        for edit in edits {
-            if let Verb::Rename(to) = edit.verb
-                && edit.ends(depth.saturating_add(1))
-                && find(self.scanner.clone(), edit.name(depth), depth)?.is_some()
-            {
-                displaced.push(to);
+        let mut scanner = self.scanner.clone();
+        scanner.expect(b'{')?;
+        scanner.space();
+        if renames.is_empty() || scanner.peek() == Some(b'}') {
+            return Ok(displaced);
+        }
+        loop {
+            scanner.space();
+            let name = scanner.name()?;
+            let name = unquote(scanner.part(name));
+            renames.retain(|(from, to)| {
+                let is_there = name.as_deref() == Some(*from);
+                displaced.extend(is_there.then_some(*to));
+                !is_there
+            });
+            scanner.value(inner)?;
+            scanner.space();
+            if !scanner.take(b',') {
+                return Ok(displaced);
             }
         }
-        Ok(displaced)
     }
 
     fn copy(&mut self, range: Range<usize>) {
@@ -258,12 +283,11 @@ impl Items {
 fn matching<'a, 'e>(
     edits: &[&'a Edit<'e>],
     seen: &mut [bool],
-    depth: usize,
-    is_name: impl Fn(&str) -> bool,
+    goes_on: impl Fn(usize, &Edit<'e>) -> bool,
 ) -> Result<Vec<&'a Edit<'e>>, BodyError> {
     let mut found = Vec::new();
-    for (edit, seen) in edits.iter().zip(seen) {
-        if is_name(edit.name(depth)) {
+    for (at, (edit, seen)) in edits.iter().zip(seen).enumerate() {
+        if goes_on(at, edit) {
             if std::mem::replace(seen, true) {
                 return Err(BodyError::Ambiguous);
             }
