@@ -28,6 +28,9 @@
 //! member for this crate, which is not handed over: `"vaultref": {"upstream": "vaultref"}`, with what
 //! the filter's own configuration has under `resolver`.
 //!
+//! A configuration that cannot be used is refused: in Envoy that ends its load, and what was in force
+//! stays so; elsewhere it would end the worker, so the root answers 503 until it gets a good one.
+//!
 //! It fails closed: as long as a secret is missing, requests are answered with 503 and the author's
 //! filter does not see them. It never panics, although the SDK does: what it needs of the gateway it
 //! asks for itself, except for one function (see `host`). It shows no value to anybody but the filter.

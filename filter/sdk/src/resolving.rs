@@ -51,27 +51,48 @@ impl<T: ResolvedConfiguration + 'static> Resolving<T> {
         });
         let (id, has_references, age) =
             configured.unwrap_or_else(|| Err("another callback is under way".to_owned()))?;
-        if let Some(former) = self.document.replace(id) {
-            with_documents(|documents| documents.remove(former));
-        }
-        self.is_serving = false;
         let wanted = self.filter.tick_period();
+        if let Err(why) = self.start_ticks(has_references, wanted) {
+            with_documents(|documents| documents.remove(id));
+            return Err(why);
+        }
+        // From here on the former one is no longer in force.
+        self.forget();
+        self.document = Some(id);
         self.period = wanted.map(|period| u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
         self.ticked = age;
-        if !self.has_ticks && (has_references || wanted.is_some()) {
-            let own = has_references.then_some(TICK).into_iter();
-            let period = own.chain(wanted).min().unwrap_or(TICK).as_millis().max(1);
-            let period = u32::try_from(period).unwrap_or(u32::MAX);
-            GATEWAY.set_tick_period(period).map_err(|status| {
-                format!("the gateway gives no ticks, so nothing is kept fresh: {status}")
-            })?;
-            self.has_ticks = true;
-        }
         self.look_for_news();
         if !has_references && !self.is_serving {
             return Err("the filter refuses it".to_owned());
         }
         Ok(())
+    }
+
+    /// Sees to it that there are ticks, if they are needed.
+    fn start_ticks(
+        &mut self,
+        has_references: bool,
+        wanted: Option<Duration>,
+    ) -> Result<(), String> {
+        if self.has_ticks || !(has_references || wanted.is_some()) {
+            return Ok(());
+        }
+        let own = has_references.then_some(TICK).into_iter();
+        let period = own.chain(wanted).min().unwrap_or(TICK).as_millis().max(1);
+        let period = u32::try_from(period).unwrap_or(u32::MAX);
+        GATEWAY.set_tick_period(period).map_err(|status| {
+            format!("the gateway gives no ticks, so nothing is kept fresh: {status}")
+        })?;
+        self.has_ticks = true;
+        Ok(())
+    }
+
+    /// Leaves the root without a configuration, for which nobody asks any longer.
+    fn forget(&mut self) {
+        self.is_serving = false;
+        if let Some(id) = self.document.take() {
+            with_documents(|documents| documents.remove(id));
+        }
     }
 
     /// Hands the configuration over if it has changed.
@@ -125,11 +146,16 @@ impl<T: ResolvedConfiguration + 'static> RootContext for Resolving<T> {
         let Err(why) = self.configure(size) else {
             return true;
         };
-        self.is_serving = false;
         let message = format!("the configuration cannot be used: {why}");
         GATEWAY.log(Level::Error, &message);
-        // Elsewhere it would end the worker; requests are answered with 503.
-        with_documents(|documents| documents.kind()) != Some(Kind::Envoy)
+        // It ends the load there, and what was in force stays so.
+        if with_documents(|documents| documents.kind()) == Some(Kind::Envoy) {
+            return false;
+        }
+        // Elsewhere it would end the worker; requests are answered with 503. What was there before must
+        // not come back with the next change of a secret.
+        self.forget();
+        true
     }
 
     fn on_tick(&mut self) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use vaultref_harness::{
-    CalloutAnswer, Fault, Gateway, LoadError, Module, NginxOptions, Plugin, Profile, Status,
-    Upstream,
+    Callback, CalloutAnswer, Fault, Gateway, LoadError, Module, NginxOptions, Plugin, Profile,
+    Status, Upstream,
 };
 use vaultref_scenarios::client::Request;
 use vaultref_scenarios::paths;
@@ -19,6 +19,7 @@ use vaultref_scenarios::world::{Harness, Kind, Seen};
 crate::in_both_profiles!(
     a_bad_configuration_is_refused_with_its_place,
     a_change_of_configuration_is_served_at_once_with_what_is_known,
+    a_second_configuration_that_is_refused_leaves_the_first_or_none,
     answers_that_nobody_can_believe_are_survived,
     exactly_the_fields_that_kong_lists_are_resolved,
     the_example_gets_its_credential_and_its_rotation_and_fails_closed_without,
@@ -369,6 +370,40 @@ fn a_bad_configuration_is_refused_with_its_place(kind: Kind) -> Result<()> {
             assert_eq!(stage.count(line), 1, "{}", stage.harness.log());
         }
     }
+    Ok(())
+}
+
+/// In one root. (A gateway that gives another root another configuration ends that one alone.)
+fn a_second_configuration_that_is_refused_leaves_the_first_or_none(kind: Kind) -> Result<()> {
+    let configuration = json!({ "token": "{vault://v/token}" });
+    let mut stage = Stage::start(kind, showing()?, vec![plugin("token", configuration)])?;
+    stage.put("{vault://v/token}", "first");
+    stage.pass_second()?;
+    assert_eq!(stage.send()?.local()?.json()?, json!({ "token": "first" }));
+
+    let gateway = stage.harness.gateway();
+    let root = gateway.root_context(0, 0).context("a root")?;
+    // Its first byte alone, which is no JSON.
+    let returned = gateway.call_raw_callback(0, Callback::Configure, root, &[root, 1]);
+    assert_eq!(returned, Some(i32::from(kind.is_nginx())));
+    assert_eq!(stage.count("the configuration cannot be used"), 1);
+    assert!(
+        stage
+            .send()?
+            .has_status(if kind.is_nginx() { 503 } else { 200 })
+    );
+    stage.pass_second()?;
+    let before = stage.harness.gateway().callouts().len();
+    stage.put("{vault://v/token}", "second");
+    stage.pass_second()?;
+    let calls = stage.harness.gateway().callouts().len() - before;
+    let answer = stage.send()?.local()?;
+    if kind.is_nginx() {
+        assert_eq!((answer.status, calls), (503, 0), "{}", answer.dump());
+        return Ok(());
+    }
+    assert!(calls > 0, "what is in force is kept fresh");
+    assert_eq!(answer.json()?, json!({ "token": "second" }));
     Ok(())
 }
 
