@@ -3,7 +3,7 @@
 //!
 //! It knows no ABI. A gateway is a [`Host`]; the module in `module/` is one over Proxy-Wasm, the
 //! tests have a recording one. Only that module exports callbacks, so the library can also live in
-//! other people's filters: make a [`Vm`] per instance and hand its methods what the gateway calls.
+//! other people's filters: make an [`Instance`] and hand its [`Vm`] what the gateway calls.
 //!
 //! It never panics on what a gateway, a client, a configuration or a resolver gives it (a panic ends
 //! the VM, and with it every request in it), and never lets a request go on with a reference or a
@@ -27,6 +27,7 @@ mod config;
 mod documents;
 mod dynamic;
 mod host;
+mod instance;
 mod matching;
 mod metrics;
 mod pairs;
@@ -51,5 +52,6 @@ pub use compile::Kind;
 pub use config::{Config, ConfigError};
 pub use documents::{DocumentId, Documents, News};
 pub use host::{Callbacks, HeaderPair, Host, Level, MetricKind, Status};
+pub use instance::Instance;
 pub use pairs::{decode_pairs, encode_pairs};
 pub use vm::{Action, Vm};

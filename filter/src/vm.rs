@@ -56,6 +56,8 @@ pub struct Vm<H> {
     clock: Clock,
     roots: Vec<Root>,
     streams: Streams,
+    /// Streams that have the number of a root.
+    doubles: Vec<u32>,
     pollers: Vec<Poller>,
     waiting: Vec<Waiting>,
     bodies: Vec<body::Incoming>,
@@ -96,6 +98,7 @@ impl<H: Host> Vm<H> {
             clock: Clock::new(),
             roots: Vec::new(),
             streams: Streams::new(),
+            doubles: Vec::new(),
             pollers: Vec::new(),
             waiting: Vec::new(),
             bodies: Vec::new(),
@@ -145,8 +148,21 @@ impl<H: Host> Vm<H> {
 
     /// A context begins: a stream's, if it has a root.
     pub fn on_context_create(&mut self, context: u32, root: u32) {
-        if root != 0 {
-            self.streams.add(context, root);
+        if root == 0 {
+            return;
+        }
+        self.streams.add(context, root);
+        if self.kind == Kind::Nginx {
+            self.look_for_double(context);
+        }
+    }
+
+    /// nginx counts streams and gives roots a checksum for a number, so in the end a stream gets that of
+    /// a root, whose end its own must not be.
+    #[inline(never)]
+    fn look_for_double(&mut self, stream: u32) {
+        if self.roots.iter().any(|root| root.id == stream) {
+            self.doubles.push(stream);
         }
     }
 
@@ -156,6 +172,10 @@ impl<H: Host> Vm<H> {
         self.waiting.retain(|waiting| waiting.context != context);
         self.served.forget(context);
         self.forget_body(context);
+        if let Some(at) = self.doubles.iter().position(|double| *double == context) {
+            self.doubles.swap_remove(at);
+            return;
+        }
         let roots = self.roots.len();
         self.roots.retain(|root| root.id != context);
         if self.roots.len() < roots {

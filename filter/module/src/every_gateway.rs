@@ -1,12 +1,13 @@
 //! The callbacks that nginx's engine calls without looking whether a module has them.
 //!
 //! A gateway may call them from inside a host function, while another callback is under way; those
-//! that have nothing to do touch no state, the others do without if it is in use.
+//! that have nothing to do touch no state, the others do without if it is in use. The end of a context
+//! is put off until then.
 
 use vaultref_filter::Action;
 
 use crate::exports::{CONTINUE, PAUSE, or_refuse};
-use crate::with_vm;
+use crate::{INSTANCE, with_vm};
 
 /// A part of a request's body is there.
 #[unsafe(no_mangle)]
@@ -53,5 +54,5 @@ pub(crate) extern "C" fn proxy_on_log(_context: u32) {}
 /// A context ends.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn proxy_on_delete(context: u32) {
-    with_vm(|vm| vm.on_delete(context));
+    INSTANCE.with(|instance| instance.on_delete(context));
 }

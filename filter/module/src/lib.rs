@@ -10,12 +10,11 @@
 mod every_gateway;
 mod exports;
 
-use std::cell::RefCell;
-
 use vaultref_abi::{Abi, Direct};
-use vaultref_filter::{Callbacks, Vm};
+use vaultref_filter::{Callbacks, Instance, Vm};
 
-const CALLBACKS: Callbacks = if cfg!(feature = "every-gateway") {
+const HAS_ALL: bool = cfg!(feature = "every-gateway");
+const CALLBACKS: Callbacks = if HAS_ALL {
     Callbacks::Every
 } else {
     Callbacks::Headers
@@ -25,10 +24,10 @@ const GATEWAY: Abi = Abi(Direct);
 
 thread_local! {
     // A module instance has one thread.
-    static VM: RefCell<Vm<Abi>> = const { RefCell::new(Vm::new(GATEWAY, CALLBACKS)) };
+    static INSTANCE: Instance<Abi, HAS_ALL> = const { Instance::new(GATEWAY, CALLBACKS) };
 }
 
 /// Runs a callback on the VM's state; none if the gateway calls while another callback is under way.
 fn with_vm<T>(callback: impl FnOnce(&mut Vm<Abi>) -> T) -> Option<T> {
-    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| callback(&mut vm)))
+    INSTANCE.with(|instance| instance.with(callback))
 }

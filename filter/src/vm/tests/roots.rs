@@ -128,6 +128,22 @@ fn on_nginx_ticks_are_asked_for_again_only_after_the_root_that_had_them_has_ende
     assert_eq!(gateway.calls(), ["tick 200"]);
 }
 
+#[test]
+fn on_nginx_a_stream_with_the_number_of_a_root_ends_alone() {
+    let mut gateway = Gateway::nginx().warm(&bearer());
+    for _ in 0..2 {
+        gateway.vm.on_context_create(ROOT, ROOT);
+        gateway.host.current.set(ROOT);
+        let action = gateway.vm.on_request_headers(ROOT, false);
+        assert_eq!((action, gateway.status()), (Action::Continue, None));
+        gateway.vm.on_delete(ROOT);
+    }
+    assert_eq!(gateway.request(&[]).1, Action::Continue);
+    gateway.calls();
+    assert!(gateway.configure_root(2, &bearer()));
+    assert_eq!(gateway.calls(), [""; 0], "a second period would trap");
+}
+
 mod on_nginx {
     //! Nobody says there that a root has ended.
 
