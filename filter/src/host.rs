@@ -169,8 +169,11 @@ pub trait Host {
     /// Adds one more value of a header of the response.
     fn add_response_header(&self, name: &str, value: &[u8]) -> Result<(), Status>;
 
-    /// Defines a metric and gives its number. In nginx this may trap, as do the next two.
+    /// Defines a metric and gives its number. In nginx this may trap, as do the next three.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Status>;
+
+    /// What a counter or a gauge shows; all VMs of a gateway have one.
+    fn metric(&self, number: u32) -> Result<u64, Status>;
 
     /// Adds to a counter or a gauge.
     fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status>;

@@ -216,7 +216,7 @@ impl<H: Host> Vm<H> {
             stale = entries.max().unwrap_or_default().max(stale);
         }
         let waiting = u64::try_from(self.waiting.len()).unwrap_or_default();
-        self.metrics.write(&self.host, counts, waiting, stale);
+        self.metrics.write(&self.host, counts, waiting, stale, age);
     }
 
     /// The host says that an answer of its function may be there.

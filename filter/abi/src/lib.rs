@@ -55,6 +55,7 @@ unsafe extern "C" {
         result: *mut *mut u8,
         result_size: *mut usize,
     ) -> u32;
+    fn proxy_get_metric(number: u32, value: *mut u64) -> u32;
     fn proxy_http_call(
         upstream: *const u8,
         upstream_size: usize,
@@ -328,6 +329,13 @@ impl<C: Calls> Host for Abi<C> {
             proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut number)
         })?;
         Ok(number)
+    }
+
+    fn metric(&self, number: u32) -> Result<u64, Status> {
+        let mut value = 0;
+        // SAFETY: see above.
+        done(unsafe { proxy_get_metric(number, &raw mut value) })?;
+        Ok(value)
     }
 
     fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status> {

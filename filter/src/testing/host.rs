@@ -294,6 +294,12 @@ impl Host for Rc<FakeHost> {
         Ok(u32::try_from(metrics.len()).expect("few"))
     }
 
+    fn metric(&self, number: u32) -> Result<u64, Status> {
+        self.look("metric")?;
+        let metrics = self.metrics.borrow();
+        Ok(u64::try_from(metrics[number as usize - 1].2).expect("not negative"))
+    }
+
     fn increment_metric(&self, number: u32, change: i64) -> Result<(), Status> {
         let mut metrics = self.metrics.borrow_mut();
         let (name, kind, value) = &mut metrics[number as usize - 1];

@@ -24,6 +24,7 @@ const IMPORTS: &[&str] = &[
     "env.proxy_get_current_time_nanoseconds",
     "env.proxy_get_header_map_pairs",
     "env.proxy_get_header_map_value",
+    "env.proxy_get_metric",
     "env.proxy_get_property",
     "env.proxy_http_call",
     "env.proxy_increment_metric",

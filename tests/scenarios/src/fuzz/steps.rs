@@ -72,7 +72,7 @@ pub(super) const WORDS: [&str; 21] = [
 ];
 
 /// Functions that may fail, as imports of the module.
-pub(super) const FUNCTIONS: [&str; 19] = [
+pub(super) const FUNCTIONS: [&str; 20] = [
     "proxy_add_header_map_value",
     "proxy_call_foreign_function",
     "proxy_continue_stream",
@@ -80,6 +80,7 @@ pub(super) const FUNCTIONS: [&str; 19] = [
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
     "proxy_get_header_map_value",
+    "proxy_get_metric",
     "proxy_get_property",
     "proxy_http_call",
     "proxy_increment_metric",
