@@ -1,6 +1,7 @@
 //! A configuration of somebody else's filter, in which one member is ours.
 
-use super::{Config, ConfigError, Json, Reader, ResolverConfig};
+use super::reader::Reader;
+use super::{Config, ConfigError, Json, ResolverConfig};
 
 /// The member that is ours.
 pub(crate) const OWN_MEMBER: &str = "vaultref";

@@ -1,0 +1,125 @@
+//! What requests bring: how much of it there may be, and when it goes.
+
+use super::{Age, EntryId, SECOND, Table};
+use crate::compile::Asked;
+
+/// The most entries that requests have brought.
+pub(crate) const MAX_BROUGHT: usize = 1024;
+
+/// How many of them may be without a value: names that nobody knows must not drive out those that serve.
+/// It is more than one request can bring.
+const MAX_LACKING: usize = 512;
+
+/// How long such an entry is kept without a request that needs it.
+const UNUSED: Age = 300 * SECOND;
+
+impl Table {
+    /// The entries for references that a request has brought, if there is room for them beside those
+    /// that are `in_use`.
+    pub(crate) fn bring(
+        &mut self,
+        asked: &[Asked],
+        in_use: impl Iterator<Item = EntryId>,
+        next: &mut EntryId,
+        age: Age,
+    ) -> Option<Vec<EntryId>> {
+        let known = |table: &Self, asked: &Asked| table.by_text.get(&asked.text).copied();
+        let own: Vec<EntryId> = asked
+            .iter()
+            .filter_map(|asked| known(self, asked))
+            .collect();
+        let new = asked.len().saturating_sub(own.len());
+        if new > 0 {
+            let keep: Vec<EntryId> = in_use.chain(own).collect();
+            if !self.has_room(new, &keep) {
+                return None;
+            }
+        }
+        let mut ids = Vec::with_capacity(asked.len());
+        for asked in asked {
+            let Some(id) = known(self, asked) else {
+                ids.push(self.insert(asked, Some(age), next));
+                self.brought = self.brought.saturating_add(1);
+                continue;
+            };
+            let entry = self.entries.get_mut(&id);
+            if let Some(used) = entry.and_then(|entry| entry.brought.as_mut()) {
+                *used = age;
+            }
+            ids.push(id);
+        }
+        Some(ids)
+    }
+
+    /// Makes room for so many entries that requests bring; says whether there was enough.
+    fn has_room(&mut self, new: usize, keep: &[EntryId]) -> bool {
+        let brought = self.entries.values().filter(|entry| !entry.is_configured());
+        let lacking = brought.filter(|entry| entry.held.is_none()).count();
+        let excess = lacking.saturating_add(new).saturating_sub(MAX_LACKING);
+        if !self.make_room(excess, true, keep) {
+            return false;
+        }
+        let excess = self.brought.saturating_add(new).saturating_sub(MAX_BROUGHT);
+        self.make_room(excess, false, keep)
+    }
+
+    /// Drops so many of the entries that requests have brought, those without a value (or only those) and
+    /// those that were not needed for longest first, but none that is to be kept; says whether there were
+    /// enough.
+    fn make_room(&mut self, count: usize, only_lacking: bool, keep: &[EntryId]) -> bool {
+        if count == 0 {
+            return true;
+        }
+        self.choose(keep.iter().copied());
+        let mut freed = 0_usize;
+        while freed < count {
+            let candidates = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| !entry.is_chosen && (!only_lacking || entry.held.is_none()));
+            let oldest = candidates
+                .filter_map(|(id, entry)| Some((entry.held.is_some(), entry.brought?, *id)))
+                .min();
+            let Some((_, _, id)) = oldest else {
+                break;
+            };
+            self.remove(id);
+            freed = freed.saturating_add(1);
+        }
+        self.entries
+            .values_mut()
+            .for_each(|entry| entry.is_chosen = false);
+        freed >= count
+    }
+
+    /// Has the next poll ask for these, as a request needs them and cannot.
+    pub(crate) fn want(&mut self, ids: &[EntryId]) {
+        for id in ids {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.is_wanted = true;
+            }
+        }
+    }
+
+    /// Drops what requests have brought and need no longer, but nothing that is `in_use`.
+    pub(crate) fn drop_unused(&mut self, in_use: impl Iterator<Item = EntryId>, age: Age) {
+        if self.brought == 0 {
+            return;
+        }
+        self.choose(in_use);
+        let mut unused = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let is_chosen = std::mem::take(&mut entry.is_chosen);
+            let Some(used) = entry.brought.filter(|_| !is_chosen) else {
+                continue;
+            };
+            let is_over = entry.is_lacking(age) && !entry.is_wanted;
+            if is_over || age.saturating_sub(used) >= UNUSED {
+                unused.push(*id);
+            }
+        }
+        for id in unused {
+            self.remove(id);
+        }
+    }
+}
