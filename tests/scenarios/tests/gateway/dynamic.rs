@@ -132,6 +132,17 @@ fn a_reference_in_a_place_that_is_not_named_is_text(kind: Kind) -> Result<()> {
         assert!(!got.dump().contains("the-aws-secret"), "{}", got.dump());
         world.pass_time();
     }
+    // What the gateway will not take there goes nowhere.
+    for request in [
+        Request::get("/").header("host", AWS),
+        Request::new(AWS, "/"),
+        Request::get(AWS),
+        Request::get("/").header(AWS, "1"),
+    ] {
+        if let Ok(Seen::Upstream(got)) = world.send(&request) {
+            assert!(!got.dump().contains("the-aws-secret"), "{}", got.dump());
+        }
+    }
     // Where one may stand it is not on the list. It was never asked for: the daemon logs what it reads.
     let named = Request::get(format!("/?key={encoded}")).header("x-upstream-key", AWS);
     let seen = world.send(&named)?;
