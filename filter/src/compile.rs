@@ -176,6 +176,12 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether references may stand in the bodies of its requests.
+    pub(crate) fn resolves_body(&self) -> bool {
+        let body = self.body.as_ref();
+        body.is_some_and(|body| !body.resolved.is_empty())
+    }
+
     /// How it is called in the log.
     pub(crate) fn name(&self) -> &str {
         if self.place.is_empty() {

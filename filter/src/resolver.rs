@@ -30,6 +30,9 @@ const QUICK_RETRIES: u32 = 5;
 /// Added to what a call may take before one whose callback did not come is given up.
 pub(crate) const SLACK: Age = SECOND;
 
+/// How long the resolver may take to answer for what is wanted, in milliseconds.
+const WANTED_WAIT: u32 = 100;
+
 /// Keeps the references of one resolver up to date.
 pub(crate) struct Poller {
     pub(crate) id: u32,
@@ -149,8 +152,8 @@ impl Poller {
         if self.is_polling() || !is_due {
             return;
         }
-        let kept = self.table.kept();
-        if kept.is_empty() {
+        let (kept, wanted) = (self.table.kept(), self.table.wanted());
+        if kept.is_empty() && wanted.is_empty() {
             return;
         }
         // In nginx a function that it does not have traps, and each trap in a tick doubles the
@@ -165,47 +168,62 @@ impl Poller {
         self.round_failed = false;
         self.next = age.saturating_add(PERIOD);
         let mut rest = kept.as_slice();
-        while let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
+        let mut goes_on = true;
+        while goes_on
+            && let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
             && !batch.is_empty()
         {
             rest = others;
-            let mut questions = self.questions(batch, true);
-            for question in &mut questions {
-                question.is_doubted = self.table.take_doubt(question.id);
-                let refreshes = self.counts.refreshes;
-                self.counts.refreshes = refreshes.saturating_add(question.is_doubted.into());
-            }
-            match &self.resolver.target {
-                Target::HostFunction => {
-                    self.call(host, questions, age);
-                }
-                Target::Upstream(upstream) => {
-                    match dispatch(host, upstream, &self.resolver, &self.table, &questions) {
-                        Ok(token) => {
-                            // A token that is in the air already cannot tell whose answer it is.
-                            if self.has(token) {
-                                self.forget(token);
-                                continue;
-                            }
-                            let patience = self.resolver.patience(kind);
-                            self.flights.push(Flight {
-                                token,
-                                questions,
-                                give_up: age.saturating_add(patience).saturating_add(SLACK),
-                            });
-                        }
-                        Err(status) => {
-                            self.fail(host, Unanswered::NotSent(status).to_string());
-                            // What one call meets, the others would meet as well.
-                            break;
-                        }
-                    }
-                }
-            }
+            goes_on = self.poll(host, kind, batch, u32::MAX, age);
+        }
+        // Nobody waits for these, and their vault may be slow: the others' rotation is not to wait.
+        if goes_on && !wanted.is_empty() {
+            self.poll(host, kind, &wanted, WANTED_WAIT, age);
         }
         if self.flights.is_empty() {
             self.end_round(host, age);
         }
+    }
+
+    /// Makes one call of a poll, which the resolver is to answer within so many milliseconds; says whether
+    /// there is a point in making more.
+    fn poll(
+        &mut self,
+        host: &impl Host,
+        kind: Kind,
+        batch: &[EntryId],
+        wait: u32,
+        age: Age,
+    ) -> bool {
+        let mut questions = self.questions(batch, true);
+        for question in &mut questions {
+            question.is_doubted = self.table.take_doubt(question.id);
+            let refreshes = self.counts.refreshes;
+            self.counts.refreshes = refreshes.saturating_add(question.is_doubted.into());
+        }
+        let Target::Upstream(upstream) = &self.resolver.target else {
+            self.call(host, questions, age);
+            return true;
+        };
+        let (resolver, table) = (&self.resolver, &self.table);
+        match dispatch(host, upstream, resolver, table, &questions, wait) {
+            // A token that is in the air already cannot tell whose answer it is.
+            Ok(token) if self.has(token) => self.forget(token),
+            Ok(token) => {
+                let patience = self.resolver.patience(kind);
+                self.flights.push(Flight {
+                    token,
+                    questions,
+                    give_up: age.saturating_add(patience).saturating_add(SLACK),
+                });
+            }
+            Err(status) => {
+                self.fail(host, Unanswered::NotSent(status).to_string());
+                // What one call meets, the others would meet as well.
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes the answer to a call of the poll. The round is over when none is left.

@@ -14,7 +14,7 @@ use crate::compile::{Answer, OnError, Rule};
 use crate::redact::{self, Needles};
 use crate::render::Unrenderable;
 use crate::request::{Field, WriteError};
-use crate::table::{Age, Entry, EntryId, SECOND, Table};
+use crate::table::{Age, Entry, EntryId, SECOND, Sent, Table};
 use crate::{Host, Level};
 
 /// How long a change is held back at most.
@@ -84,6 +84,11 @@ impl Slot {
         self.needles = Needles::default();
         self.versions = Vec::new();
         self.held_since = None;
+    }
+
+    /// What its requests are sent with.
+    pub(crate) fn sent(&self, table: &Table) -> Vec<Sent> {
+        table.sent_as(&self.entries, self.versions.iter().copied())
     }
 
     /// Whether the state is to be made anew. In the middle of a poll, or after an answer to a single

@@ -122,13 +122,22 @@ impl Table {
         self.entries.is_empty()
     }
 
-    /// What a poll asks for: what a configuration names, what requests have brought and there is, and
-    /// what they could not ask for. In the order of the texts, so that the keys of an object stand together.
+    /// What a poll asks for: what a configuration names, and what requests have brought and there is. In
+    /// the order of the texts, so that the keys of an object stand together.
     pub(crate) fn kept(&self) -> Vec<EntryId> {
-        let is_kept =
-            |entry: &Entry| entry.is_configured() || entry.held.is_some() || entry.is_wanted;
+        let is_kept = |entry: &Entry| entry.is_configured() || entry.held.is_some();
+        self.in_order(|entry| is_kept(entry) && entry.wanted == 0)
+    }
+
+    /// What it asks for beside: what requests needed and could not ask for, with all that was to come
+    /// from the same answer.
+    pub(crate) fn wanted(&self) -> Vec<EntryId> {
+        self.in_order(|entry| entry.wanted > 0)
+    }
+
+    fn in_order(&self, is_one: impl Fn(&Entry) -> bool) -> Vec<EntryId> {
         let ids = self.by_text.values().copied();
-        ids.filter(|id| self.get(*id).is_some_and(is_kept))
+        ids.filter(|id| self.get(*id).is_some_and(&is_one))
             .collect()
     }
 
@@ -193,6 +202,55 @@ impl Table {
     pub(crate) fn is_any_torn(&self, ids: &[EntryId]) -> bool {
         let mut entries = ids.iter().filter_map(|id| self.get(*id));
         entries.any(|entry| self.is_torn(ids, &entry.asked.object))
+    }
+
+    /// Whether these are the entries of the references, in their order.
+    pub(crate) fn is_of(&self, ids: &[EntryId], asked: &[Asked]) -> bool {
+        let texts = ids
+            .iter()
+            .map(|id| self.get(*id).map(|entry| &entry.asked.text));
+        texts.eq(asked.iter().map(|asked| Some(&asked.text)))
+    }
+
+    /// Notes what is sent now of these: what there is, or that there is nothing.
+    pub(crate) fn sent(&self, ids: &[EntryId]) -> Vec<Sent> {
+        let versions = ids.iter().map(|id| self.get(*id).map_or(0, Entry::version));
+        self.sent_as(ids, versions)
+    }
+
+    /// Notes what was sent of these in other versions than those of now.
+    pub(crate) fn sent_as(
+        &self,
+        ids: &[EntryId],
+        versions: impl Iterator<Item = u64>,
+    ) -> Vec<Sent> {
+        let sent = ids
+            .iter()
+            .copied()
+            .zip(versions)
+            .filter_map(|(id, version)| {
+                let object = Rc::clone(&self.get(id)?.asked.object);
+                Some(Sent {
+                    id,
+                    version,
+                    object,
+                })
+            });
+        sent.collect()
+    }
+
+    /// Whether values of some object are not of one time: of these, and of what was sent before.
+    pub(crate) fn is_apart(&self, ids: &[EntryId], sent: &[Sent]) -> bool {
+        let entries = || ids.iter().filter_map(|id| self.get(*id));
+        let of_same = |sent: &&Sent| entries().any(|entry| entry.asked.object == sent.object);
+        let mut all = ids.to_vec();
+        for sent in sent.iter().filter(of_same) {
+            if self.get(sent.id).map(Entry::version) != Some(sent.version) {
+                return true;
+            }
+            all.push(sent.id);
+        }
+        self.is_any_torn(&all)
     }
 
     fn is_torn(&self, ids: &[EntryId], object: &str) -> bool {
@@ -260,6 +318,14 @@ impl Table {
             }
         }
     }
+}
+
+/// A value that a request has gone on with.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    id: EntryId,
+    version: u64,
+    object: Rc<str>,
 }
 
 /// One reference that was asked for.

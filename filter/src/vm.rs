@@ -190,6 +190,7 @@ impl<H: Host> Vm<H> {
     pub fn on_tick(&mut self, root: u32) {
         self.advance();
         self.review_roots(root);
+        self.forget_replaced();
         let age = self.clock.age();
         for poller in &mut self.pollers {
             if poller.table.expire(age) {
@@ -270,6 +271,7 @@ impl<H: Host> Vm<H> {
                     fields,
                     poller: ready.poller,
                     spent: 0,
+                    sent: Vec::new(),
                 });
                 match applied {
                     Ok(()) => {

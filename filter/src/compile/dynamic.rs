@@ -7,6 +7,9 @@ use crate::dynamic::{Allow, Dynamic, Named, Parametric};
 const DEFAULT_MAX: usize = 16;
 const LARGEST_MAX: u64 = 256;
 
+/// How many references with parameters a rule may have.
+const LARGEST_PARAMETRIC: usize = 256;
+
 /// Compiles it; none if the rule asks for nothing. `fields` are the headers and query parameters that
 /// may hold references.
 pub(super) fn compile(
@@ -26,6 +29,10 @@ pub(super) fn compile(
     };
     let (headers, query) = fields;
     let has_fields = !headers.is_empty() || !query.is_empty() || !config.body.is_empty();
+    if let Some(excess) = parametric.get(LARGEST_PARAMETRIC) {
+        let message = "a rule may have 256 references with parameters at most";
+        return Err(ConfigError::new(excess.place(), message));
+    }
     if allow.is_empty() {
         if let Some(first) = parametric.first() {
             let message = "a reference with a parameter needs 'resolve.allow' in its rule, which \

@@ -33,8 +33,8 @@ pub(super) fn find<H: Host>(
             let same = pairs
                 .iter()
                 .filter(|(other, _)| other.eq_ignore_ascii_case(named.name.as_bytes()));
-            let values: Vec<&[u8]> = same.map(|(_, value)| value.as_slice()).collect();
-            if let Some(value) = search.value(&named.place, &values, Encoding::Header)? {
+            let mut values = same.map(|(_, value)| value.clone());
+            if let Some(value) = search.value(&named.place, &mut values, Encoding::Header)? {
                 let name = named.name.clone();
                 let verb = HeaderVerb::Set(value);
                 headers.push(HeaderWrite { name, verb });
@@ -84,9 +84,8 @@ pub(super) fn find_in_body(
             }
             BodyName::Json(path) => {
                 let text = json::text(bytes, path).map_err(Unfit::Body)?;
-                let values = text.as_ref().map(|text| [text.as_bytes()]);
-                let values = values.as_ref().map_or(&[][..], |one| &one[..]);
-                if let Some(value) = search.value(&named.place, values, Encoding::Json)? {
+                let mut values = text.into_iter().map(String::into_bytes);
+                if let Some(value) = search.value(&named.place, &mut values, Encoding::Json)? {
                     let path = path.clone();
                     let verb = JsonVerb::Set(value);
                     of_json.push(JsonWrite { path, verb });
@@ -159,29 +158,32 @@ impl<'a> Search<'a> {
 
     /// The same for a parameter of a query string, or a field of a form, which is written like one.
     fn parameter(&mut self, place: &str, query: &[u8], name: &str) -> Result<Option<usize>, Unfit> {
-        let values: Vec<Vec<u8>> = query::values(query, name).map(query::decode).collect();
-        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        self.value(place, &values, Encoding::Query)
+        let mut values = query::values(query, name).map(query::decode);
+        self.value(place, &mut values, Encoding::Query)
     }
 
-    /// The index of the value that a field gets which has these; none if none has a reference.
+    /// The index of the value that a field gets which has these; none if none has a reference. They are
+    /// looked at one by one: how many there are is the client's choice.
     fn value(
         &mut self,
         place: &str,
-        values: &[&[u8]],
+        values: &mut dyn Iterator<Item = Vec<u8>>,
         encoding: Encoding,
     ) -> Result<Option<usize>, Unfit> {
-        let mut templates = Vec::new();
+        let mut found = None;
+        let mut is_first = true;
         for value in values {
-            templates.extend(self.template(value)?);
+            let template = self.template(&value)?;
+            // Which of two the upstream takes is not known here, and nginx overwrites the first alone.
+            if !is_first && (found.is_some() || template.is_some()) {
+                return Err(Unfit::Malformed);
+            }
+            is_first = false;
+            found = template;
         }
-        let Some(template) = templates.first() else {
+        let Some(template) = found else {
             return Ok(None);
         };
-        // Which of two the upstream takes is not known here, and nginx overwrites the first alone.
-        if values.len() > 1 {
-            return Err(Unfit::Malformed);
-        }
         let mut pieces = Vec::new();
         for part in template.parts() {
             pieces.push(match part {

@@ -227,6 +227,11 @@ fn a_configuration_says_what_may_come() {
     };
     let value = "{vault://v/$(header:x)/k}";
     let set = json!({"set": {"headers": {"a": value}}});
+    let many_parameters = |count: usize| {
+        let headers = (0..count).map(|number| (format!("x-{number:03}"), json!(value)));
+        let headers: serde_json::Map<_, _> = headers.collect();
+        json!({"request": {"set": {"headers": headers}}, "resolve": {"allow": ["v/*"]}})
+    };
     for (rule, place, why) in [
         (
             json!({"request": set}),
@@ -289,6 +294,11 @@ fn a_configuration_says_what_may_come() {
             "without_field",
         ),
         (
+            many_parameters(257),
+            "/rules/0/request/set/headers/x-256",
+            "256 references with parameters",
+        ),
+        (
             json!({"resolve": {"body": ["/x"]}}),
             "/rules/0/resolve/allow",
             "must say",
@@ -330,4 +340,5 @@ fn a_configuration_says_what_may_come() {
     }
     let good = json!({"request": set, "resolve": {"allow": ["v/*"]}});
     assert_eq!(error(good), Ok(()));
+    assert_eq!(error(many_parameters(256)), Ok(()));
 }

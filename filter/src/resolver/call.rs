@@ -54,17 +54,19 @@ pub(crate) struct Answer {
     pub(crate) body: usize,
 }
 
-/// Sends a question through an upstream, and gives the call's token.
+/// Sends a question through an upstream, which waits for vaults for so many milliseconds if that is not
+/// longer than the call may take; gives the call's token.
 pub(crate) fn dispatch(
     host: &impl Host,
     upstream: &str,
     resolver: &Resolver,
     table: &Table,
     questions: &[Question],
+    wait: u32,
 ) -> Result<u32, Status> {
     // The daemon is to answer while we still listen.
-    let wait = resolver.timeout.saturating_sub(resolver.timeout / 5).max(1);
-    let body = message(table, questions, wait);
+    let longest = resolver.timeout.saturating_sub(resolver.timeout / 5).max(1);
+    let body = message(table, questions, wait.min(longest));
     let mut headers: Vec<(&str, &[u8])> = vec![
         (":method", b"POST"),
         (":path", RESOLVE_PATH.as_bytes()),

@@ -7,8 +7,14 @@ use crate::compile::Asked;
 pub(crate) const MAX_BROUGHT: usize = 1024;
 
 /// How many of them may be without a value: names that nobody knows must not drive out those that serve.
-/// It is more than one request can bring.
+/// No request brings more.
 const MAX_LACKING: usize = 512;
+
+/// How many of those may be wanted. Who comes first stays first, however many names others invent.
+const MAX_WANTED: usize = 256;
+
+/// How many polls ask for what is wanted and not there yet.
+const TRIES: u8 = 5;
 
 /// How long such an entry is kept without a request that needs it.
 const UNUSED: Age = 300 * SECOND;
@@ -24,14 +30,18 @@ impl Table {
         age: Age,
     ) -> Option<Vec<EntryId>> {
         let known = |table: &Self, asked: &Asked| table.by_text.get(&asked.text).copied();
-        let own: Vec<EntryId> = asked
-            .iter()
-            .filter_map(|asked| known(self, asked))
-            .collect();
-        let new = asked.len().saturating_sub(own.len());
-        if new > 0 {
-            let keep: Vec<EntryId> = in_use.chain(own).collect();
-            if !self.has_room(new, &keep) {
+        let mut own: Vec<EntryId> = Vec::new();
+        let mut new: Vec<&str> = Vec::new();
+        for asked in asked {
+            match known(self, asked) {
+                Some(id) => own.push(id),
+                None if new.contains(&&*asked.text) => {}
+                None => new.push(&asked.text),
+            }
+        }
+        if !new.is_empty() {
+            own.extend(in_use);
+            if !self.has_room(new.len(), &own) {
                 return None;
             }
         }
@@ -63,8 +73,8 @@ impl Table {
         self.make_room(excess, false, keep)
     }
 
-    /// Drops so many of the entries that requests have brought, those without a value (or only those) and
-    /// those that were not needed for longest first, but none that is to be kept; says whether there were
+    /// Drops so many of the entries that requests have brought, those without a value (or only those, and
+    /// of them the wanted ones last) and those that were not needed for longest first, but none that is to be kept; says whether there were
     /// enough.
     fn make_room(&mut self, count: usize, only_lacking: bool, keep: &[EntryId]) -> bool {
         if count == 0 {
@@ -78,7 +88,7 @@ impl Table {
                 .iter()
                 .filter(|(_, entry)| !entry.is_chosen && (!only_lacking || entry.held.is_none()));
             let oldest = candidates
-                .filter_map(|(id, entry)| Some((entry.held.is_some(), entry.brought?, *id)))
+                .filter_map(|(id, entry)| Some((entry.rank(), entry.brought?, *id)))
                 .min();
             let Some((_, _, id)) = oldest else {
                 break;
@@ -92,11 +102,16 @@ impl Table {
         freed >= count
     }
 
-    /// Has the next poll ask for these, as a request needs them and cannot.
+    /// Has the next poll ask for these, as a request needs them and cannot; as long as there are not too
+    /// many.
     pub(crate) fn want(&mut self, ids: &[EntryId]) {
+        let wanted = self.entries.values().filter(|entry| entry.wanted > 0);
+        if wanted.count().saturating_add(ids.len()) > MAX_WANTED {
+            return;
+        }
         for id in ids {
             if let Some(entry) = self.entries.get_mut(id) {
-                entry.is_wanted = true;
+                entry.wanted = TRIES;
             }
         }
     }
@@ -113,7 +128,7 @@ impl Table {
             let Some(used) = entry.brought.filter(|_| !is_chosen) else {
                 continue;
             };
-            let is_over = entry.is_lacking(age) && !entry.is_wanted;
+            let is_over = entry.is_lacking(age) && entry.wanted == 0;
             if is_over || age.saturating_sub(used) >= UNUSED {
                 unused.push(*id);
             }

@@ -27,8 +27,8 @@ pub(crate) struct Entry {
     fresh_until: Age,
     /// An upstream has refused the value: the next poll says so.
     pub(super) is_doubted: bool,
-    /// A request needed it that could not ask for it: the next poll does.
-    pub(super) is_wanted: bool,
+    /// How many polls are still to ask for it, since a request needed it that could not.
+    pub(super) wanted: u8,
     /// Only while entries are chosen, see [`Table::choose`].
     pub(super) is_chosen: bool,
 }
@@ -54,7 +54,7 @@ impl Entry {
             version: 1,
             fresh_until: Age::MAX,
             is_doubted: false,
-            is_wanted: false,
+            wanted: 0,
             is_chosen: false,
         }
     }
@@ -87,11 +87,7 @@ impl Entry {
 
     /// Whether the next answer may help.
     pub(crate) fn is_open(&self) -> bool {
-        let bridged = matches!(
-            self.failure,
-            None | Some(FailureKind::Pending | FailureKind::Unavailable)
-        );
-        self.held.is_none() && bridged
+        self.held.is_none() && self.failure.is_none_or(is_bridged)
     }
 
     /// Whether it is to be asked for again before anything is decided.
@@ -102,6 +98,15 @@ impl Entry {
     /// Whether a configuration names it.
     pub(crate) fn is_configured(&self) -> bool {
         self.brought.is_none()
+    }
+
+    /// What goes first when room is needed has the lowest.
+    pub(super) fn rank(&self) -> u8 {
+        match (&self.held, self.wanted) {
+            (None, 0) => 0,
+            (None, _) => 1,
+            (Some(_), _) => 2,
+        }
     }
 
     /// Whether a request that needs it has to ask for it.
@@ -121,8 +126,10 @@ impl Entry {
         answer: u64,
     ) {
         let until = |seconds: u64| age.saturating_add(seconds.saturating_mul(SECOND));
-        self.is_wanted &=
-            matches!(&outcome, Outcome::Failure(failure) if failure.kind == FailureKind::Pending);
+        self.wanted = match &outcome {
+            Outcome::Failure(failure) if is_bridged(failure.kind) => self.wanted.saturating_sub(1),
+            _ => 0,
+        };
         match outcome {
             Outcome::Secret(new) => {
                 self.note_age(&new.lifetime, age);
@@ -174,11 +181,7 @@ impl Entry {
     }
 
     fn fail(&mut self, failure: Failure) {
-        let bridged = matches!(
-            failure.kind,
-            FailureKind::Pending | FailureKind::Unavailable
-        );
-        let dropped = !bridged && self.held.take().is_some();
+        let dropped = !is_bridged(failure.kind) && self.held.take().is_some();
         let news = self.held.is_none() && self.failure != Some(failure.kind);
         if dropped || news {
             self.version = self.version.wrapping_add(1);
@@ -190,4 +193,9 @@ impl Entry {
         self.held = None;
         self.version = self.version.wrapping_add(1);
     }
+}
+
+/// Whether the next answer may be another one.
+fn is_bridged(failure: FailureKind) -> bool {
+    matches!(failure, FailureKind::Pending | FailureKind::Unavailable)
 }

@@ -18,6 +18,7 @@ use crate::body::{self, BodyError};
 use crate::compile::{BodyRule, BodyWrites, Kind, OnError, Rule};
 use crate::matching::NGINX_PAIRS;
 use crate::request::Field;
+use crate::table::Sent;
 use crate::{HeaderPair, Host, Level, Status};
 
 mod references;
@@ -39,9 +40,8 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Whether it may still have to ask this poller for what stands in its body.
     pub(super) fn may_ask(&self, poller: u32) -> bool {
-        let resolves = self.rule.body.as_ref();
-        let resolves = resolves.is_some_and(|body| !body.resolved.is_empty());
-        resolves && matches!(&self.stage, Stage::Expected(due) if due.poller == Some(poller))
+        self.rule.resolves_body()
+            && matches!(&self.stage, Stage::Expected(due) if due.poller == Some(poller))
     }
 }
 
@@ -64,6 +64,8 @@ pub(crate) struct Due {
     pub(super) poller: Option<u32>,
     /// How many references the request's other fields have.
     pub(super) spent: usize,
+    /// What these have got, if references may stand in the body.
+    pub(super) sent: Vec<Sent>,
 }
 
 /// What has come of the body of a request that waits, with its headers, for its secrets. (Envoy does

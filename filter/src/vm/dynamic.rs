@@ -31,7 +31,8 @@ impl<H: Host> Vm<H> {
             None => return self.refuse(&Refusal::Unable),
         };
         let Some(needs) = self.needs(poller, rule, entries, demand, takes_body) else {
-            return self.refuse(&Refusal::Unable);
+            let refusal = self.no_room(rule);
+            return self.refuse(&refusal);
         };
         if needs.ask.is_empty() {
             return self.serve_now(context, needs);
@@ -117,11 +118,25 @@ impl<H: Host> Vm<H> {
                 "a reference in a request is not on 'resolve.allow'; it is answered with 403",
             ),
         };
+        self.tell(rule, why);
+        refusal
+    }
+
+    /// With what a request is answered that brought more than there is room for.
+    pub(super) fn no_room(&mut self, rule: &Rc<Rule>) -> Refusal {
+        self.tell(
+            rule,
+            "there is no room for what a request brings; it is answered with 503",
+        );
+        Refusal::Unable
+    }
+
+    /// Tells the log of a request of a rule, though not of each.
+    pub(super) fn tell(&mut self, rule: &Rc<Rule>, why: &str) {
         let age = self.clock.age();
         if self.slot_of(rule).is_some_and(|slot| slot.may_tell(age)) {
             let message = format!("rule {}: {why}", rule.name());
             self.host.log(Level::Warn, &message);
         }
-        refusal
     }
 }

@@ -7,10 +7,12 @@
 use std::rc::Rc;
 
 use super::Vm;
+use super::body::Incoming;
 use crate::compile::{Asked, Compiled, Kind, LooksAt, Resolver, Rule};
 use crate::resolver::poller_for;
 use crate::slot::Slot;
 use crate::table::{Age, EntryId, SECOND};
+use crate::waiting::Waiting;
 use crate::{Host, Level};
 
 /// In Envoy each root has ticks of its own, which end with it. One that has missed this many ticks
@@ -160,11 +162,17 @@ impl<H: Host> Vm<H> {
                 .filter(|waiting| waiting.poller == poller.id)
                 .flat_map(|waiting| waiting.entries.iter());
             poller.table.retain(slots.chain(requests).copied());
-            let mut readies = roots.iter().filter_map(|root| root.ready.as_ref());
-            readies.any(|ready| ready.poller == Some(poller.id))
-                || waiting.iter().any(|waiting| waiting.poller == poller.id)
-                || bodies.iter().any(|body| body.may_ask(poller.id))
+            is_needed(poller.id, roots, waiting, bodies)
         });
+    }
+
+    /// Drops the resolvers of configurations that have gone, once the last request of theirs has.
+    pub(super) fn forget_replaced(&mut self) {
+        let (roots, waiting, bodies) = (&self.roots, &self.waiting, &self.bodies);
+        let mut pollers = self.pollers.iter();
+        if pollers.any(|poller| !is_needed(poller.id, roots, waiting, bodies)) {
+            self.forget_unused();
+        }
     }
 
     /// The slot of a rule, if its configuration is still in use.
@@ -250,4 +258,12 @@ impl<H: Host> Vm<H> {
             self.host.log(Level::Warn, &message);
         }
     }
+}
+
+/// Whether a configuration in use or an open request needs this poller.
+fn is_needed(poller: u32, roots: &[Root], waiting: &[Waiting], bodies: &[Incoming]) -> bool {
+    let mut readies = roots.iter().filter_map(|root| root.ready.as_ref());
+    readies.any(|ready| ready.poller == Some(poller))
+        || waiting.iter().any(|waiting| waiting.poller == poller)
+        || bodies.iter().any(|body| body.may_ask(poller))
 }

@@ -12,7 +12,7 @@ use crate::redact::{self, Needles};
 use crate::request::{self, Plan};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
-use crate::table::{Age, EntryId};
+use crate::table::{Age, EntryId, Sent};
 use crate::waiting::{Call, MAX_WAITING, Waiting};
 
 /// What a request needs, taken out of its root so that the VM can be changed meanwhile.
@@ -142,8 +142,9 @@ impl<H: Host> Vm<H> {
             };
             let mut questions = poller.questions(batch, false);
             let resolver = &poller.resolver;
+            let table = &poller.table;
             let sent =
-                resolver::dispatch(&self.host, upstream, resolver, &poller.table, &questions);
+                resolver::dispatch(&self.host, upstream, resolver, table, &questions, u32::MAX);
             let token = match sent {
                 Ok(token) => token,
                 Err(status) => {
@@ -337,8 +338,12 @@ impl<H: Host> Vm<H> {
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
+        let mut is_of_slot = false;
         let (fields, mut needles) = match slot.map(|slot| (slot, &slot.state)) {
-            Some((slot, State::Serve(fields))) => (Rc::clone(fields), Rc::clone(&slot.needles)),
+            Some((slot, State::Serve(fields))) => {
+                is_of_slot = true;
+                (Rc::clone(fields), Rc::clone(&slot.needles))
+            }
             Some((_, State::Refuse(answer))) if waiting.plan.is_none() => {
                 return Err(Refusal::Missing(Rc::clone(answer)));
             }
@@ -347,6 +352,10 @@ impl<H: Host> Vm<H> {
                 let needles = self.needles_of(waiting.poller, rule, of_rule);
                 (fields, needles)
             }
+        };
+        let sent = match rule.resolves_body() {
+            true => self.sent(waiting, is_of_slot),
+            false => Vec::new(),
         };
         let mut written = match &waiting.plan {
             Some(plan) => request::complete(&self.host, self.kind, rule, plan, &fields),
@@ -366,8 +375,26 @@ impl<H: Host> Vm<H> {
             fields,
             poller: Some(waiting.poller),
             spent: waiting.found_count,
+            sent,
         });
         self.note(waiting.context, rule, needles, due, brought)
+    }
+
+    /// What a request is sent with; `is_of_slot` says that its rule's own fields are the slot's.
+    fn sent(&self, waiting: &Waiting, is_of_slot: bool) -> Vec<Sent> {
+        let Self { pollers, roots, .. } = self;
+        let Some(poller) = pollers.iter().find(|known| known.id == waiting.poller) else {
+            return Vec::new();
+        };
+        if !is_of_slot {
+            return poller.table.sent(&waiting.entries);
+        }
+        let readies = roots.iter().filter_map(|root| root.ready.as_ref());
+        let mut slots = readies.flat_map(|ready| &ready.slots);
+        let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, &waiting.rule));
+        let mut sent = slot.map_or_else(Vec::new, |slot| slot.sent(&poller.table));
+        sent.extend(poller.table.sent(waiting.split().1));
+        sent
     }
 
     pub(super) fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {

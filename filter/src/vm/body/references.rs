@@ -10,6 +10,7 @@ use super::{Due, Held};
 use crate::Host;
 use crate::body::BodyError;
 use crate::compile::{Kind, Rule, Target};
+use crate::dynamic::Found;
 use crate::table::EntryId;
 use crate::vm::{Refusal, Vm};
 use crate::waiting::{MAX_WAITING, Waiting};
@@ -39,16 +40,19 @@ impl<H: Host> Vm<H> {
             Err(unfit) => return Err(self.unfit(rule, unfit)),
         };
         self.advance();
-        let entries = self.bring(poller, &found.asked).ok_or(Refusal::Unable)?;
+        let Some(entries) = self.bring(poller, &found.asked) else {
+            return Err(self.no_room(rule));
+        };
         let ask = self.to_ask(poller, &entries);
         let mut waiting = Waiting {
             context,
             poller,
             rule: Rc::clone(rule),
-            found: Some(Rc::new(found.rule)),
+            // Not kept: it holds as much of the client's text as the body does.
+            found: None,
             entries,
             of_rule: 0,
-            found_count: found.count,
+            found_count: 0,
             plan: None,
             calls: Vec::new(),
             deadline: 0,
@@ -63,7 +67,7 @@ impl<H: Host> Vm<H> {
             self.waiting.push(waiting);
             return Ok(false);
         }
-        self.finish_body(&waiting, due, bytes).map(|()| true)
+        self.finish_body(&waiting, due, found, bytes).map(|()| true)
     }
 
     /// Asks for what a body needs, as far as that is possible; says whether it waits for it.
@@ -99,7 +103,7 @@ impl<H: Host> Vm<H> {
     ) -> Result<(), Refusal> {
         let size = waiting.held.map_or(0, |held| held.size);
         let written = match self.host.request_body(size) {
-            Ok(bytes) if bytes.len() == size => self.finish_body(waiting, due, &bytes),
+            Ok(bytes) if bytes.len() == size => self.finish_with(waiting, due, &bytes),
             _ => Err(self.body_refusal(&waiting.rule, BodyError::Unreadable)),
         };
         let written = written.map(|()| true);
@@ -107,23 +111,50 @@ impl<H: Host> Vm<H> {
         written.map(drop)
     }
 
-    /// Writes a body with what is known by now.
-    fn finish_body(&mut self, waiting: &Waiting, due: &Due, bytes: &[u8]) -> Result<(), Refusal> {
-        let (rule, entries) = (&waiting.rule, &waiting.entries);
-        let (Some(body), Some(found)) = (&rule.body, &waiting.found) else {
+    /// Ends it with the bytes that it was found in before.
+    fn finish_with(&mut self, waiting: &Waiting, due: &Due, bytes: &[u8]) -> Result<(), Refusal> {
+        let rule = &waiting.rule;
+        let (Some(body), Some(dynamic)) = (&rule.body, &rule.dynamic) else {
             return Err(Refusal::Unable);
         };
+        match dynamic.read_body(rule, body, bytes, due.spent) {
+            Ok(Some(found)) => self.finish_body(waiting, due, found, bytes),
+            Ok(None) => Err(Refusal::Unable),
+            Err(unfit) => Err(self.unfit(rule, unfit)),
+        }
+    }
+
+    /// Writes a body with what is known by now.
+    fn finish_body(
+        &mut self,
+        waiting: &Waiting,
+        due: &Due,
+        found: Found,
+        bytes: &[u8],
+    ) -> Result<(), Refusal> {
+        let (rule, entries) = (&waiting.rule, &waiting.entries);
         let mut pollers = self.pollers.iter();
         let poller = pollers.find(|known| known.id == waiting.poller);
-        if poller.is_none_or(|poller| poller.table.is_any_torn(entries)) {
+        let (Some(body), Some(table)) = (&rule.body, poller.map(|poller| &poller.table)) else {
+            return Err(Refusal::Unable);
+        };
+        if !table.is_of(entries, &found.asked) {
             return Err(Refusal::Unable);
         }
-        let fields = self.last_word(waiting.poller, found, entries, rule)?;
+        if table.is_apart(entries, &due.sent) {
+            self.tell(
+                rule,
+                "a secret has changed while a request came; it is answered with 503",
+            );
+            return Err(Refusal::Unable);
+        }
+        let found = Rc::new(found.rule);
+        let fields = self.last_word(waiting.poller, &found, entries, rule)?;
         let of_found = found.body.as_ref().map(|found| (&found.writes, &**fields));
         let written = self.replace_body(bytes, (&body.writes, &due.fields), of_found);
         written.map_err(|error| self.body_refusal(rule, error))?;
         if rule.is_remembered {
-            let needles = self.needles_of(waiting.poller, found, entries);
+            let needles = self.needles_of(waiting.poller, &found, entries);
             self.served.extend(waiting.context, &needles, entries);
         }
         Ok(())

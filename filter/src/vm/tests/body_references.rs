@@ -456,3 +456,234 @@ fn an_object_never_comes_in_two_halves() {
         (Some(503), both)
     );
 }
+
+/// The header and the body of a request have one half each.
+fn halves() -> Value {
+    json!({"resolver": {"upstream": "u"},
+        "request": {"set": {"body": {"/own": "{vault://tenants/b/user}"}}},
+        "resolve": {"headers": ["x-user"], "body": ["/pass"], "allow": ["tenants/*"]}})
+}
+
+fn in_revision(revision: &'static str) -> impl Fn(&str, &Value) -> Value {
+    move |reference, _| {
+        let key = reference.rsplit('/').next().unwrap_or_default();
+        secret(
+            &format!("{}{revision}", key.trim_end_matches('}')),
+            revision,
+        )
+    }
+}
+
+#[test]
+fn a_body_gets_no_half_that_is_newer_than_that_of_its_headers() {
+    let user = ("x-user", "{vault://tenants/a/user}");
+    let body = r#"{"pass":"{vault://tenants/a/pass}"}"#;
+    // The two calls meet two revisions.
+    let mut gateway = Gateway::envoy().warm(&halves());
+    for (second, expected) in [
+        ("r2", None),
+        ("r1", Some(r#"{"pass":"passr1","own":"<user>"}"#)),
+    ] {
+        let mut gateway = Gateway::envoy().warm(&halves());
+        let (context, _) = post(&mut gateway, JSON, &[user], body);
+        gateway.answer_all(in_revision("r1"));
+        assert_eq!(gateway.header("x-user").as_deref(), Some("userr1"));
+        assert_eq!(gateway.end_body(context), Action::Pause);
+        gateway.answer_all(in_revision(second));
+        assert_eq!(gateway.status(), expected.is_none().then_some(503));
+        assert_eq!(gateway.body(), expected.unwrap_or(body));
+    }
+    // Both are known, and rotate while the body comes.
+    let (context, _) = post(&mut gateway, JSON, &[user], body);
+    gateway.answer_all(in_revision("r1"));
+    gateway.end_body(context);
+    gateway.answer_all(in_revision("r1"));
+    for rotates in [true, false] {
+        let (context, action) = post(&mut gateway, JSON, &[user], body);
+        assert_eq!(action, Action::Continue);
+        if rotates {
+            gateway.tick(1000);
+            gateway.answer_all(in_revision("r2"));
+        }
+        assert_eq!(gateway.end_body(context) == Action::Pause, rotates);
+        assert_eq!(gateway.status(), rotates.then_some(503));
+    }
+    let logs = gateway.logs().join("\n");
+    assert!(logs.contains("has changed while a request came"), "{logs}");
+}
+
+#[test]
+fn a_body_s_own_value_and_one_that_stands_in_it_are_of_one_time() {
+    let mut gateway = Gateway::envoy();
+    assert!(gateway.configure(&halves()));
+    gateway.tick(0);
+    gateway.answer_all(in_revision("r1"));
+    for (name, refused) in [("b", true), ("c", false)] {
+        let body = format!(r#"{{"pass":"{{vault://tenants/{name}/pass}}"}}"#);
+        let (context, _) = post(&mut gateway, JSON, &[], &body);
+        assert_eq!(gateway.end_body(context), Action::Pause);
+        gateway.answer_all(in_revision("r2"));
+        assert_eq!(gateway.status(), refused.then_some(503), "{name}");
+    }
+}
+
+/// What a client wrote around its references is not kept beside the body.
+#[test]
+fn while_a_body_waits_nothing_of_it_is_kept() {
+    let mut gateway = Gateway::envoy().warm(&resolving());
+    let (context, _) = post(&mut gateway, JSON, &[], BODY);
+    assert_eq!(gateway.end_body(context), Action::Pause);
+    assert!(
+        gateway
+            .vm
+            .waiting
+            .iter()
+            .all(|waiting| waiting.found.is_none())
+    );
+    // What stands in the place of the body is looked at anew.
+    let other = r#"{"auth":{"key":"{vault://tenants/evil/k}"}}"#;
+    let padded = format!("{other}{}", " ".repeat(BODY.len() - other.len()));
+    *gateway.host.body.borrow_mut() = padded.clone().into_bytes();
+    gateway.answer_all(path);
+    assert_eq!(gateway.status(), Some(503));
+    assert_eq!(gateway.body(), padded);
+}
+
+#[test]
+fn a_body_that_is_cut_while_it_waits_is_refused() {
+    let mut gateway = Gateway::envoy().warm(&resolving());
+    let (context, _) = post(&mut gateway, JSON, &[], BODY);
+    assert_eq!(gateway.end_body(context), Action::Pause);
+    gateway.host.body.borrow_mut().truncate(20);
+    gateway.answer_all(path);
+    assert_eq!(gateway.status(), Some(503));
+}
+
+#[test]
+fn a_resolver_that_was_replaced_goes_with_its_last_body() {
+    let mut gateway = Gateway::envoy().warm(&resolving());
+    let (context, _) = post(&mut gateway, JSON, &[], BODY);
+    let mut other = resolving();
+    other["resolver"]["upstream"] = json!("another");
+    assert!(gateway.configure(&other));
+    gateway.tick(1000);
+    assert_eq!(gateway.vm.pollers.len(), 2);
+    gateway.vm.on_delete(context);
+    gateway.tick(1000);
+    assert_eq!(gateway.vm.pollers.len(), 1);
+}
+
+#[test]
+fn in_nginx_names_that_nobody_knows_do_not_take_the_place_of_one_that_is_wanted() {
+    let configuration = json!({"resolver": {"upstream": "u"},
+        "resolve": {"body": ["/k"], "allow": ["tenants/*"]}});
+    let mut gateway = Gateway::nginx().warm(&configuration);
+    let send = |gateway: &mut Gateway, names: &[String]| {
+        let references = names
+            .iter()
+            .map(|name| format!("{{vault://tenants/{name}/k}}"));
+        let body = json!({"k": references.collect::<String>()}).to_string();
+        let (context, _) = post(gateway, JSON, &[], &body);
+        gateway.end_body(context)
+    };
+    let good = ["good".to_owned()];
+    assert_eq!(send(&mut gateway, &good), Action::Pause);
+    for request in 0..100 {
+        let names: Vec<String> = (0..16)
+            .map(|name| format!("none-{request}-{name}"))
+            .collect();
+        send(&mut gateway, &names);
+        let wanted = "there is no room";
+        assert!(
+            !gateway.logs().join("\n").contains(wanted),
+            "they make way for each other"
+        );
+    }
+    gateway.tick(1000);
+    let poll = gateway.take_dispatched().remove(0);
+    let texts = asked(&poll);
+    assert_eq!(texts.len(), 1 + 15 * 16);
+    assert!(texts.contains(&"{vault://tenants/good/k}".to_owned()));
+    assert_eq!(poll.body["wait_ms"], json!(100), "nobody waits for it");
+    gateway.answer(ROOT, &poll, |reference, _| {
+        match reference.contains("good") {
+            true => secret("good", "r1"),
+            false => failure("not-found"),
+        }
+    });
+    assert_eq!(send(&mut gateway, &good), Action::Continue);
+}
+
+/// A vault that is away is asked some times, and then no longer for the sake of one request.
+#[test]
+fn in_nginx_what_is_wanted_is_asked_for_a_few_times() {
+    let configuration = json!({"resolver": {"upstream": "u"},
+        "resolve": {"body": ["/k"], "allow": ["tenants/*"]}});
+    let mut gateway = Gateway::nginx().warm(&configuration);
+    let (context, _) = post(&mut gateway, JSON, &[], r#"{"k":"{vault://tenants/a/k}"}"#);
+    gateway.end_body(context);
+    let mut polls = 0;
+    for _ in 0..20 {
+        gateway.tick(1000);
+        let calls = gateway.take_dispatched();
+        polls += calls.len();
+        for call in calls {
+            gateway.answer(ROOT, &call, |_, _| failure("unavailable"));
+        }
+    }
+    assert_eq!(polls, 5);
+}
+
+#[test]
+fn a_form_of_many_equal_names_is_refused_at_the_second() {
+    let mut gateway = Gateway::envoy().warm(&of_form());
+    let one = "key={vault://tenants/a/k}";
+    for (body, status) in [
+        (format!("{one}{}", "&key=x".repeat(10_000)), Some(400)),
+        (format!("{}&{one}", "key=x&".repeat(10_000)), Some(400)),
+        ("key=x&".repeat(10_000), None),
+    ] {
+        let (context, _) = post(&mut gateway, FORM, &[], &body);
+        gateway.end_body(context);
+        assert_eq!(gateway.status(), status);
+        assert_eq!(gateway.take_dispatched().len(), 0);
+    }
+}
+
+/// `allow_on_headers_stop_iteration`: a part of the body comes before the answer for the headers, the
+/// rest after it.
+#[test]
+fn a_body_that_came_in_part_while_the_headers_waited_waits_at_its_end() {
+    let mut gateway = Gateway::envoy();
+    assert!(gateway.configure(&resolving()));
+    let (context, _) = post(&mut gateway, JSON, &[], BODY);
+    assert_eq!(gateway.arrive(context, 10, false), Action::Pause);
+    gateway.answer_all(known);
+    assert_eq!(resumes(&gateway), 0);
+    assert_eq!(gateway.end_body(context), Action::Pause);
+    assert_eq!(one_call(&mut gateway).len(), 2);
+    assert_eq!(gateway.body(), WRITTEN);
+    assert_eq!(resumes(&gateway), 1);
+}
+
+#[test]
+fn a_secret_of_a_body_is_masked_in_the_response() {
+    for known in [false, true] {
+        let mut configuration = resolving();
+        configuration["response"] = json!({"redact_headers": true});
+        let mut gateway = Gateway::envoy().warm(&configuration);
+        for round in 0..=usize::from(known) {
+            let (context, _) = post(&mut gateway, JSON, &[], BODY);
+            gateway.end_body(context);
+            if round == 0 {
+                one_call(&mut gateway);
+            }
+            let sent = [("x-echo", "<tenants|a|k> <own-secret> <tenants|b|k>")];
+            answer(&mut gateway, context, "200", &sent);
+            let headers = gateway.host.upstream_headers.borrow();
+            let echo = headers.iter().find(|(name, _)| name == b"x-echo");
+            let echo = echo.map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+            assert_eq!(echo.as_deref(), Some("*** <own-secret> ***"));
+        }
+    }
+}
