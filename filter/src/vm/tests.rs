@@ -8,6 +8,7 @@ mod answers;
 mod attacks;
 mod bodies;
 mod body_references;
+mod body_waits;
 mod brought;
 mod dynamic;
 mod host_function;

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 use super::dynamic::{asked, one_call, path};
 use super::responses::answer;
 use crate::Action;
-use crate::testing::{Gateway, ROOT, failure, known, secret};
+use crate::testing::{Gateway, ROOT, failure, secret};
 
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-const BODY: &str = r#"{"n":1.0e0,"auth":{"key":"K {vault://tenants/a/k}!"},"list":["{vault://tenants/a/k}",{"at":"{vault://tenants/b/k}"}]}"#;
-const WRITTEN: &str = r#"{"n":1.0e0,"auth":{"key":"K <tenants|a|k>!"},"list":["{vault://tenants/a/k}",{"at":"<tenants|b|k>"}],"own":"<own>"}"#;
+pub(super) const BODY: &str = r#"{"n":1.0e0,"auth":{"key":"K {vault://tenants/a/k}!"},"list":["{vault://tenants/a/k}",{"at":"{vault://tenants/b/k}"}]}"#;
+pub(super) const WRITTEN: &str = r#"{"n":1.0e0,"auth":{"key":"K <tenants|a|k>!"},"list":["{vault://tenants/a/k}",{"at":"<tenants|b|k>"}],"own":"<own>"}"#;
 
 /// Two fields of a JSON body may hold references, beside one that the rule writes.
-fn resolving() -> Value {
+pub(super) fn resolving() -> Value {
     json!({"resolver": {"upstream": "u"},
         "request": {"set": {"body": {"/own": "{vault://v/own}"}}},
         "resolve": {"body": ["/auth/key", "/list/1/at", "/none"], "allow": ["tenants/*"]}})
@@ -26,7 +26,7 @@ fn of_form() -> Value {
         "resolve": {"headers": ["x-key"], "body": ["key"], "allow": ["tenants/*"], "max": 3}})
 }
 
-fn post(
+pub(super) fn post(
     gateway: &mut Gateway,
     kind: (&'static str, &'static str),
     headers: &[(&str, &str)],
@@ -38,7 +38,7 @@ fn post(
     gateway.post(&all, body)
 }
 
-fn resumes(gateway: &Gateway) -> usize {
+pub(super) fn resumes(gateway: &Gateway) -> usize {
     let calls = gateway.calls();
     calls.iter().filter(|call| *call == "resume").count()
 }
@@ -271,109 +271,6 @@ fn an_item_that_is_taken_away_moves_no_other() {
 }
 
 #[test]
-fn after_the_wait_nobody_answers_twice() {
-    let body = r#"{"auth":{"key":"{vault://tenants/none/k}"}}"#;
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], body);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    one_call(&mut gateway);
-    assert_eq!(gateway.status(), Some(503));
-    gateway.calls();
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    assert_eq!(gateway.vm.on_request_trailers(context), Action::Pause);
-    assert_eq!(gateway.calls(), [""; 0]);
-}
-
-#[test]
-fn no_more_bodies_wait_than_other_requests_may() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    for number in 0..=1024 {
-        let (context, _) = post(&mut gateway, JSON, &[], BODY);
-        assert_eq!(gateway.end_body(context), Action::Pause);
-        let refused = number == 1024;
-        assert_eq!(gateway.status(), refused.then_some(503), "{number}");
-    }
-    assert_eq!(gateway.take_dispatched().len(), 1024);
-}
-
-#[test]
-fn a_client_that_goes_away_and_one_that_sends_more_end_the_wait() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (gone, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(gone), Action::Pause);
-    gateway.vm.on_delete(gone);
-    let call = gateway.take_dispatched().remove(0);
-    gateway.calls();
-    gateway.answer(ROOT, &call, path);
-    assert_eq!(gateway.calls(), [""; 0]);
-
-    for trailers in [false, true] {
-        let mut gateway = Gateway::envoy().warm(&resolving());
-        let (context, _) = post(&mut gateway, JSON, &[], BODY);
-        assert_eq!(gateway.end_body(context), Action::Pause);
-        let call = gateway.take_dispatched().remove(0);
-        let action = match trailers {
-            true => gateway.vm.on_request_trailers(context),
-            false => gateway.end_body(context),
-        };
-        assert_eq!((action, gateway.status()), (Action::Pause, Some(503)));
-        gateway.calls();
-        gateway.answer(ROOT, &call, path);
-        assert_eq!(gateway.calls(), [""; 0]);
-        assert_eq!(gateway.body(), BODY);
-    }
-}
-
-#[test]
-fn a_wait_ends_with_its_time_and_an_answer_afterwards_is_too_late() {
-    let mut configuration = resolving();
-    configuration["resolver"]["timeout_ms"] = json!(1000);
-    let mut gateway = Gateway::envoy().warm(&configuration);
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    let call = gateway.take_dispatched().remove(0);
-    for _ in 0..20 {
-        gateway.tick(500);
-    }
-    assert_eq!(gateway.status(), Some(503));
-    gateway.calls();
-    gateway.answer(ROOT, &call, path);
-    assert!(!gateway.calls().contains(&"resume".to_owned()));
-}
-
-#[test]
-fn a_body_that_came_while_the_headers_waited_waits_again_for_its_own() {
-    let mut gateway = Gateway::envoy();
-    assert!(gateway.configure(&resolving()));
-    let (context, action) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(action, Action::Pause);
-    // `allow_on_headers_stop_iteration`
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    let call = gateway.take_dispatched().remove(0);
-    gateway.answer(ROOT, &call, known);
-    assert_eq!(resumes(&gateway), 0);
-    assert_eq!(one_call(&mut gateway).len(), 2);
-    assert_eq!(gateway.body(), WRITTEN);
-    assert_eq!(resumes(&gateway), 1);
-}
-
-#[test]
-fn a_configuration_that_goes_takes_no_open_body_with_it() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (early, _) = post(&mut gateway, JSON, &[], BODY);
-    let mut other = resolving();
-    other["resolver"]["upstream"] = json!("another");
-    assert!(gateway.configure(&other));
-    gateway.answer_all(known);
-    gateway.host.current.set(early);
-    *gateway.host.body.borrow_mut() = BODY.into();
-    assert_eq!(gateway.end_body(early), Action::Pause);
-    assert_eq!(gateway.status(), None);
-    one_call(&mut gateway);
-    assert_eq!(gateway.body(), WRITTEN);
-}
-
-#[test]
 fn the_host_s_function_is_asked_as_well() {
     for nginx in [false, true] {
         let mut gateway = if nginx {
@@ -422,157 +319,8 @@ fn what_a_body_was_sent_with_is_doubted_when_the_upstream_refuses_it() {
     assert_eq!(doubted, 3, "{}", poll.body);
 }
 
-#[test]
-fn an_object_never_comes_in_two_halves() {
-    let mut gateway = Gateway::envoy().warm(&json!({"resolver": {"upstream": "u"},
-        "resolve": {"body": ["/user", "/pass"], "allow": ["tenants/*"]}}));
-    let user = r#"{"user":"{vault://tenants/a/user}"}"#;
-    let (context, _) = post(&mut gateway, JSON, &[], user);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    one_call(&mut gateway);
-    let both = r#"{"user":"{vault://tenants/a/user}","pass":"{vault://tenants/a/pass}"}"#;
-    let (context, _) = post(&mut gateway, JSON, &[], both);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    let call = gateway.take_dispatched().remove(0);
-    assert_eq!(asked(&call).len(), 2, "the known one is asked for again");
-    gateway.answer(ROOT, &call, |reference, _| match reference {
-        "{vault://tenants/a/user}" => secret("new-user", "r2"),
-        _ => secret("new-pass", "r2"),
-    });
-    assert_eq!(gateway.body(), r#"{"user":"new-user","pass":"new-pass"}"#);
-    // An answer that was overtaken brings one of them back, and the next one does not bring both.
-    let (context, _) = post(&mut gateway, JSON, &[], &user.replace("/user}", "/more}"));
-    gateway.end_body(context);
-    let call = gateway.take_dispatched().remove(0);
-    gateway.answer(ROOT, &call, |reference, _| match reference {
-        "{vault://tenants/a/user}" => secret("old-user", "r1"),
-        _ => failure("unavailable"),
-    });
-    let (context, _) = post(&mut gateway, JSON, &[], both);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    gateway.answer_all(|_, _| failure("unavailable"));
-    assert_eq!(
-        (gateway.status(), gateway.body().as_str()),
-        (Some(503), both)
-    );
-}
-
 /// The header and the body of a request have one half each.
-fn halves() -> Value {
-    json!({"resolver": {"upstream": "u"},
-        "request": {"set": {"body": {"/own": "{vault://tenants/b/user}"}}},
-        "resolve": {"headers": ["x-user"], "body": ["/pass"], "allow": ["tenants/*"]}})
-}
-
-fn in_revision(revision: &'static str) -> impl Fn(&str, &Value) -> Value {
-    move |reference, _| {
-        let key = reference.rsplit('/').next().unwrap_or_default();
-        secret(
-            &format!("{}{revision}", key.trim_end_matches('}')),
-            revision,
-        )
-    }
-}
-
-#[test]
-fn a_body_gets_no_half_that_is_newer_than_that_of_its_headers() {
-    let user = ("x-user", "{vault://tenants/a/user}");
-    let body = r#"{"pass":"{vault://tenants/a/pass}"}"#;
-    // The two calls meet two revisions.
-    let mut gateway = Gateway::envoy().warm(&halves());
-    for (second, expected) in [
-        ("r2", None),
-        ("r1", Some(r#"{"pass":"passr1","own":"<user>"}"#)),
-    ] {
-        let mut gateway = Gateway::envoy().warm(&halves());
-        let (context, _) = post(&mut gateway, JSON, &[user], body);
-        gateway.answer_all(in_revision("r1"));
-        assert_eq!(gateway.header("x-user").as_deref(), Some("userr1"));
-        assert_eq!(gateway.end_body(context), Action::Pause);
-        gateway.answer_all(in_revision(second));
-        assert_eq!(gateway.status(), expected.is_none().then_some(503));
-        assert_eq!(gateway.body(), expected.unwrap_or(body));
-    }
-    // Both are known, and rotate while the body comes.
-    let (context, _) = post(&mut gateway, JSON, &[user], body);
-    gateway.answer_all(in_revision("r1"));
-    gateway.end_body(context);
-    gateway.answer_all(in_revision("r1"));
-    for rotates in [true, false] {
-        let (context, action) = post(&mut gateway, JSON, &[user], body);
-        assert_eq!(action, Action::Continue);
-        if rotates {
-            gateway.tick(1000);
-            gateway.answer_all(in_revision("r2"));
-        }
-        assert_eq!(gateway.end_body(context) == Action::Pause, rotates);
-        assert_eq!(gateway.status(), rotates.then_some(503));
-    }
-    let logs = gateway.logs().join("\n");
-    assert!(logs.contains("has changed while a request came"), "{logs}");
-}
-
-#[test]
-fn a_body_s_own_value_and_one_that_stands_in_it_are_of_one_time() {
-    let mut gateway = Gateway::envoy();
-    assert!(gateway.configure(&halves()));
-    gateway.tick(0);
-    gateway.answer_all(in_revision("r1"));
-    for (name, refused) in [("b", true), ("c", false)] {
-        let body = format!(r#"{{"pass":"{{vault://tenants/{name}/pass}}"}}"#);
-        let (context, _) = post(&mut gateway, JSON, &[], &body);
-        assert_eq!(gateway.end_body(context), Action::Pause);
-        gateway.answer_all(in_revision("r2"));
-        assert_eq!(gateway.status(), refused.then_some(503), "{name}");
-    }
-}
-
 /// What a client wrote around its references is not kept beside the body.
-#[test]
-fn while_a_body_waits_nothing_of_it_is_kept() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    assert!(
-        gateway
-            .vm
-            .waiting
-            .iter()
-            .all(|waiting| waiting.found.is_none())
-    );
-    // What stands in the place of the body is looked at anew.
-    let other = r#"{"auth":{"key":"{vault://tenants/evil/k}"}}"#;
-    let padded = format!("{other}{}", " ".repeat(BODY.len() - other.len()));
-    *gateway.host.body.borrow_mut() = padded.clone().into_bytes();
-    gateway.answer_all(path);
-    assert_eq!(gateway.status(), Some(503));
-    assert_eq!(gateway.body(), padded);
-}
-
-#[test]
-fn a_body_that_is_cut_while_it_waits_is_refused() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    gateway.host.body.borrow_mut().truncate(20);
-    gateway.answer_all(path);
-    assert_eq!(gateway.status(), Some(503));
-}
-
-#[test]
-fn a_resolver_that_was_replaced_goes_with_its_last_body() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    let mut other = resolving();
-    other["resolver"]["upstream"] = json!("another");
-    assert!(gateway.configure(&other));
-    gateway.tick(1000);
-    assert_eq!(gateway.vm.pollers.len(), 2);
-    gateway.vm.on_delete(context);
-    gateway.tick(1000);
-    assert_eq!(gateway.vm.pollers.len(), 1);
-}
-
 #[test]
 fn in_nginx_names_that_nobody_knows_do_not_take_the_place_of_one_that_is_wanted() {
     let configuration = json!({"resolver": {"upstream": "u"},
@@ -652,20 +400,6 @@ fn a_form_of_many_equal_names_is_refused_at_the_second() {
 
 /// `allow_on_headers_stop_iteration`: a part of the body comes before the answer for the headers, the
 /// rest after it.
-#[test]
-fn a_body_that_came_in_part_while_the_headers_waited_waits_at_its_end() {
-    let mut gateway = Gateway::envoy();
-    assert!(gateway.configure(&resolving()));
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.arrive(context, 10, false), Action::Pause);
-    gateway.answer_all(known);
-    assert_eq!(resumes(&gateway), 0);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    assert_eq!(one_call(&mut gateway).len(), 2);
-    assert_eq!(gateway.body(), WRITTEN);
-    assert_eq!(resumes(&gateway), 1);
-}
-
 #[test]
 fn a_secret_of_a_body_is_masked_in_the_response() {
     for known in [false, true] {
