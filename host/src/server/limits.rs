@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// Descriptors that no connection of a client gets: without them vaults could not be read, and files not
 /// be watched, while somebody keeps connections open.
 const RESERVED: usize = 128;
@@ -20,7 +22,8 @@ pub struct Limits {
     /// How long open requests may take when the daemon stops.
     pub stop: Duration,
     /// How many connections may be open, on all listeners together, those that come later included; what
-    /// is over it waits. One user has a third of them at the most, and so has all of TCP.
+    /// is over it waits. A third of them is each user's, and all of TCP's; more of them one gets only
+    /// while another third is free.
     pub connections: usize,
 }
 
@@ -34,7 +37,8 @@ impl Default for Limits {
             // Room for a slow start; an idle connection of nobody takes the place of another.
             stranger: Duration::from_secs(15),
             stop: Duration::from_secs(5),
-            connections: 1024,
+            // An Envoy opens 1,024 to a cluster; two thirds are more than that.
+            connections: 2048,
         }
     }
 }
@@ -51,16 +55,16 @@ impl Limits {
     }
 }
 
-/// How many descriptors this process may have open, where the system says so.
+/// How many descriptors this process may have open, where the system says so: as many as it lets us ask
+/// for, if we need them. (What a program gets to begin with is 1,024 nearly everywhere, for the sake of
+/// `select`, which nothing here uses.)
 pub(crate) fn descriptors() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    soft_limit(&limits)
-}
-
-fn soft_limit(limits: &str) -> Option<usize> {
-    let mut lines = limits.lines();
-    let rest = lines.find_map(|line| line.strip_prefix("Max open files"))?;
-    rest.split_whitespace().next()?.parse().ok()
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let wanted = Limits::default().connections.saturating_add(RESERVED);
+    let wanted = hard.min(wanted.try_into().ok()?);
+    let raised = wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
+    let granted = if raised { wanted } else { soft };
+    Some(granted.try_into().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -70,18 +74,17 @@ mod tests {
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
         let most = |descriptors| Limits::default().within(descriptors).connections;
-        assert_eq!(most(1_048_576), 1024);
+        assert_eq!(most(1_048_576), 2048);
         assert_eq!(most(1024), 896);
         assert_eq!(most(64), 32);
         assert_eq!(most(1), 1);
     }
 
     #[test]
-    fn the_soft_limit_is_the_first_number() {
-        let text = "Limit   Soft Limit   Hard Limit   Units\nMax processes  7  8  processes\nMax open files            1024                 524288               files     \n";
-        assert_eq!(soft_limit(text), Some(1024));
-        assert_eq!(soft_limit("Max open files unlimited unlimited files"), None);
-        assert_eq!(soft_limit(""), None);
-        assert!(descriptors().is_some_and(|count| count > 0));
+    fn as_many_descriptors_are_asked_for_as_are_needed() {
+        let granted = descriptors().expect("a limit");
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        assert_eq!(u64::try_from(granted), Ok(soft));
+        assert!(soft >= hard.min(2048 + 128));
     }
 }

@@ -1,7 +1,8 @@
 //! How many connections are open, on all listeners together, and how many of them are of one peer.
 //!
-//! A place is taken before anybody has said who it is, so nobody gets all of them. What is over the bound of
-//! all waits; what is over the bound of its peer is closed, since waiting it would be in the others' way.
+//! A place is taken before anybody has said who it is, so nobody gets all of them: whoever has its share
+//! already may have more only while a share of another is free. What is over the bound of all waits; what
+//! is over the bound of its peer is closed, since waiting it would be in the others' way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::policy::Origin;
 
-/// A peer has one of so many places at the most. One that comes over TCP as well leaves a third.
+/// A share is one of so many places.
 const PARTS: usize = 3;
 
 /// The places of a server.
 #[derive(Debug)]
 pub(super) struct Places {
     all: Arc<Semaphore>,
+    count: usize,
     share: usize,
     peers: Mutex<HashMap<Peer, Held>>,
 }
@@ -42,27 +44,30 @@ impl Places {
     pub(super) fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(count)),
+            count,
             share: (count / PARTS).max(1),
             peers: Mutex::default(),
         })
     }
 
-    /// Counts one more connection of whoever is there, unless it has its share already.
+    /// Counts one more connection of whoever is there, unless it has its share already and leaves no
+    /// other one's.
     pub(super) fn admit(self: &Arc<Self>, origin: Origin) -> Option<Admitted> {
         let peer = Peer::from(origin);
         let mut peers = self.peers();
+        let taken: usize = peers.values().map(|held| held.places).sum();
         let held = peers.entry(peer).or_default();
-        if held.places < self.share {
+        if held.places < self.share || taken + self.share < self.count {
             held.places += 1;
             let places = Arc::clone(self);
             return Some(Admitted { places, peer });
         }
-        let is_news = !std::mem::replace(&mut held.is_told, true);
+        let (is_news, held_places) = (!std::mem::replace(&mut held.is_told, true), held.places);
         drop(peers);
         if is_news {
             tracing::warn!(
                 ?peer,
-                share = self.share,
+                connections = held_places,
                 "too many connections of one peer: no more are taken until it closes some"
             );
         }
@@ -133,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn no_peer_has_more_than_its_share_and_what_it_gives_back_it_may_have_again() {
+    fn no_peer_takes_the_last_share_and_what_it_gives_back_it_may_have_again() {
         let places = Places::new(9);
-        let mut held: Vec<_> = (0..3).filter_map(|_| places.admit(user(1))).collect();
-        assert_eq!(held.len(), 3);
+        let mut held: Vec<_> = (0..9).filter_map(|_| places.admit(user(1))).collect();
+        assert_eq!(held.len(), 6, "as long as another's share is free");
         assert!(places.admit(user(1)).is_none());
         // Another group does not make it another.
         assert!(places.admit(Origin::Unix { uid: 1, gid: 7 }).is_none());
@@ -144,7 +149,9 @@ mod tests {
         let over_tcp: Vec<_> = (0..4).filter_map(|_| places.admit(Origin::Tcp)).collect();
         assert_eq!((of_another.len(), over_tcp.len()), (3, 3));
         held.pop();
-        assert!(places.admit(user(1)).is_some_and(|_| true));
+        assert!(places.admit(user(1)).is_none(), "the others are there now");
+        held.truncate(2);
+        assert!(places.admit(user(1)).is_some());
         drop((held, of_another, over_tcp));
         assert!(places.peers().is_empty(), "nothing is kept of who is gone");
     }
