@@ -122,8 +122,8 @@ fn the_files_stay_small() -> Result<()> {
     // Envoy compiles every function before it serves, for each worker's VM.
     // The regular expressions of `match.path_regex` take 63,000 bytes of it.
     // Fields of bodies take 45,000: JSON that is edited in its bytes, and more to compile.
-    // What requests bring takes 70,000.
-    for (name, bound) in [(EVERY, 600_000), (ENVOY, 585_000)] {
+    // What requests bring takes 85,000, bodies that wait among it.
+    for (name, bound) in [(EVERY, 615_000), (ENVOY, 600_000)] {
         let size = std::fs::metadata(paths::module(name)?)?.len();
         assert!(size < bound, "{name} has {size} bytes, more than {bound}");
     }
