@@ -319,8 +319,6 @@ fn what_a_body_was_sent_with_is_doubted_when_the_upstream_refuses_it() {
     assert_eq!(doubted, 3, "{}", poll.body);
 }
 
-/// The header and the body of a request have one half each.
-/// What a client wrote around its references is not kept beside the body.
 #[test]
 fn in_nginx_names_that_nobody_knows_do_not_take_the_place_of_one_that_is_wanted() {
     let configuration = json!({"resolver": {"upstream": "u"},
@@ -398,8 +396,6 @@ fn a_form_of_many_equal_names_is_refused_at_the_second() {
     }
 }
 
-/// `allow_on_headers_stop_iteration`: a part of the body comes before the answer for the headers, the
-/// rest after it.
 #[test]
 fn a_secret_of_a_body_is_masked_in_the_response() {
     for known in [false, true] {

@@ -146,6 +146,25 @@ fn names_that_nobody_knows_do_not_drive_out_those_that_serve() {
 }
 
 #[test]
+fn what_stands_in_a_rule_several_times_takes_one_place() {
+    let value = "{vault://tenants/$(header:x-tenant)/key}";
+    let mut gateway = Gateway::envoy();
+    assert!(gateway.configure(&json!({"resolver": {"upstream": "u"},
+        "request": {"set": {"headers": {"a": value, "b": value, "c": value}}},
+        "resolve": {"allow": ["tenants/*"]}})));
+    for tenant in 0..=512 {
+        assert_eq!(request(&mut gateway, &format!("t{tenant}")), Action::Pause);
+        let refused = tenant == 512;
+        assert_eq!(gateway.status(), refused.then_some(503), "{tenant}");
+    }
+    let logs = gateway.logs().join("\n");
+    assert!(
+        logs.contains("there is no room for what a request brings"),
+        "{logs}"
+    );
+}
+
+#[test]
 fn waiting_is_bounded_here_too() {
     let mut gateway = gateway();
     for _ in 0..1024 {
