@@ -179,7 +179,6 @@ fn a_body_gets_no_half_that_is_newer_than_that_of_its_headers() {
     let user = ("x-user", "{vault://tenants/a/user}");
     let body = r#"{"pass":"{vault://tenants/a/pass}"}"#;
     // The two calls meet two revisions.
-    let mut gateway = Gateway::envoy().warm(&halves());
     for (second, expected) in [
         ("r2", None),
         ("r1", Some(r#"{"pass":"passr1","own":"<user>"}"#)),
