@@ -402,6 +402,6 @@ http {
     assert!(
         found[0]["cause"]
             .as_str()
-            .is_some_and(|cause| cause.contains("4,096"))
+            .is_some_and(|cause| cause.contains("4,095"))
     );
 }
