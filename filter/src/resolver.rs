@@ -167,18 +167,17 @@ impl Poller {
         }
         self.round_failed = false;
         self.next = age.saturating_add(PERIOD);
-        let mut rest = kept.as_slice();
         let mut goes_on = true;
-        while goes_on
-            && let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
-            && !batch.is_empty()
-        {
-            rest = others;
-            goes_on = self.poll(host, kind, batch, u32::MAX, age);
-        }
-        // Nobody waits for these, and their vault may be slow: the others' rotation is not to wait.
-        if goes_on && !wanted.is_empty() {
-            self.poll(host, kind, &wanted, WANTED_WAIT, age);
+        // Nobody waits for what is wanted, and its vault may be slow: the others' rotation is not to wait.
+        for (ids, wait) in [(kept, u32::MAX), (wanted, WANTED_WAIT)] {
+            let mut rest = ids.as_slice();
+            while goes_on
+                && let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
+                && !batch.is_empty()
+            {
+                rest = others;
+                goes_on = self.poll(host, kind, batch, wait, age);
+            }
         }
         if self.flights.is_empty() {
             self.end_round(host, age);

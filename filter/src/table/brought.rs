@@ -1,5 +1,6 @@
 //! What requests bring: how much of it there may be, and when it goes.
 
+use super::entry::WANTED;
 use super::{Age, EntryId, SECOND, Table};
 use crate::compile::Asked;
 
@@ -105,8 +106,10 @@ impl Table {
     /// Has the next poll ask for these, as a request needs them and cannot; as long as there are not too
     /// many.
     pub(crate) fn want(&mut self, ids: &[EntryId]) {
-        let wanted = self.entries.values().filter(|entry| entry.wanted > 0);
-        if wanted.count().saturating_add(ids.len()) > MAX_WANTED {
+        let is_lacking = |id: &&EntryId| self.get(**id).is_some_and(|entry| entry.held.is_none());
+        let new = ids.iter().filter(is_lacking).count();
+        let wanted = self.entries.values().filter(|entry| entry.rank() == WANTED);
+        if wanted.count().saturating_add(new) > MAX_WANTED {
             return;
         }
         for id in ids {

@@ -12,6 +12,9 @@ use crate::compile::Asked;
 /// nothing else is configured.
 const NEGATIVE: u32 = 5;
 
+/// The [`Entry::rank`] of what is wanted and not there.
+pub(super) const WANTED: u8 = 1;
+
 /// One reference.
 pub(crate) struct Entry {
     pub(crate) asked: Asked,
@@ -104,7 +107,7 @@ impl Entry {
     pub(super) fn rank(&self) -> u8 {
         match (&self.held, self.wanted) {
             (None, 0) => 0,
-            (None, _) => 1,
+            (None, _) => WANTED,
             (Some(_), _) => 2,
         }
     }

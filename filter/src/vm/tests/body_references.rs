@@ -360,6 +360,33 @@ fn in_nginx_names_that_nobody_knows_do_not_take_the_place_of_one_that_is_wanted(
     assert_eq!(send(&mut gateway, &good), Action::Continue);
 }
 
+/// All that is known of the object is asked for with it, in questions that are not too long.
+#[test]
+fn in_nginx_a_key_of_a_large_object_is_asked_for_with_the_others() {
+    let keys = (0..1023).map(|number| format!("{{vault://tenants/a/n{number}}}"));
+    let keys = keys.collect::<String>();
+    let mut gateway = Gateway::nginx().warm(&json!({"resolver": {"upstream": "u"},
+        "request": {"set": {"headers": {"x": keys}}},
+        "resolve": {"body": ["/k"], "allow": ["tenants/*"]}}));
+    for name in ["b", "a"] {
+        let body = format!(r#"{{"k":"{{vault://tenants/{name}/k}}"}}"#);
+        let (context, _) = post(&mut gateway, JSON, &[], &body);
+        assert_eq!(gateway.end_body(context), Action::Pause);
+        gateway.vm.on_delete(context);
+    }
+    gateway.tick(1000);
+    let calls = gateway.take_dispatched();
+    let sizes: Vec<usize> = calls.iter().map(|call| asked(call).len()).collect();
+    assert_eq!(sizes, [1024, 1]);
+    for call in &calls {
+        gateway.answer(ROOT, call, path);
+    }
+    let body = r#"{"k":"{vault://tenants/a/k}"}"#;
+    let (context, _) = post(&mut gateway, JSON, &[], body);
+    assert_eq!(gateway.end_body(context), Action::Continue);
+    assert_eq!(gateway.body(), r#"{"k":"<tenants|a|k>"}"#);
+}
+
 /// A vault that is away is asked some times, and then no longer for the sake of one request.
 #[test]
 fn in_nginx_what_is_wanted_is_asked_for_a_few_times() {
