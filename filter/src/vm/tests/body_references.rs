@@ -281,18 +281,14 @@ fn the_host_s_function_is_asked_as_well() {
         let mut configuration = resolving();
         configuration["resolver"] = json!({"host_function": true});
         configuration["request"] = json!({});
-        let answer_with = |gateway: &Gateway, outcome: fn(&str, &Value) -> Value| {
-            let function = move |question: &Value| crate::testing::reply(question, outcome);
-            *gateway.host.function.borrow_mut() = Some(Box::new(function));
-        };
-        answer_with(&gateway, |_, _| failure("pending"));
+        gateway.host_answers(|_, _| failure("pending"));
         assert!(gateway.configure(&configuration));
         let (context, action) = post(&mut gateway, JSON, &[], BODY);
         assert_eq!(action, Action::Continue);
         assert_eq!(gateway.end_body(context), Action::Pause);
         // Nothing wakes a request in nginx.
         assert_eq!(gateway.status(), nginx.then_some(503));
-        answer_with(&gateway, path);
+        gateway.host_answers(path);
         let written = WRITTEN.replace(r#","own":"<own>""#, "");
         if !nginx {
             gateway.vm.on_foreign_function(ROOT);

@@ -261,38 +261,23 @@ fn a_body_s_own_value_counts_as_it_is_sent() {
     }
 }
 
-/// What a client wrote around its references is not kept beside the body.
+/// What a client wrote around its references is not kept beside the body, so it is looked at anew.
 #[test]
-fn while_a_body_waits_nothing_of_it_is_kept() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    assert!(
-        gateway
-            .vm
-            .waiting
-            .iter()
-            .all(|waiting| waiting.found.is_none())
-    );
-    // What stands in the place of the body is looked at anew.
+fn a_body_that_is_another_after_the_wait_is_refused() {
     let other = r#"{"auth":{"key":"{vault://tenants/evil/k}"}}"#;
-    let padded = format!("{other}{}", " ".repeat(BODY.len() - other.len()));
-    *gateway.host.body.borrow_mut() = padded.clone().into_bytes();
-    gateway.answer_all(path);
-    assert_eq!(gateway.status(), Some(503));
-    assert_eq!(gateway.body(), padded);
-}
-
-#[test]
-fn a_body_that_is_cut_while_it_waits_is_refused() {
-    let mut gateway = Gateway::envoy().warm(&resolving());
-    let (context, _) = post(&mut gateway, JSON, &[], BODY);
-    assert_eq!(gateway.end_body(context), Action::Pause);
-    let cut = BODY.replace(r#""n":1.0e0,"#, "");
-    *gateway.host.body.borrow_mut() = cut.clone().into_bytes();
-    gateway.answer_all(path);
-    assert_eq!(gateway.status(), Some(503));
-    assert_eq!(gateway.body(), cut);
+    let of_same_size = format!("{other}{}", " ".repeat(BODY.len() - other.len()));
+    let shorter = BODY.replace(r#""n":1.0e0,"#, "");
+    for body in [of_same_size, shorter] {
+        let mut gateway = Gateway::envoy().warm(&resolving());
+        let (context, _) = post(&mut gateway, JSON, &[], BODY);
+        assert_eq!(gateway.end_body(context), Action::Pause);
+        let mut waiting = gateway.vm.waiting.iter();
+        assert!(waiting.all(|waiting| waiting.found.is_none()));
+        *gateway.host.body.borrow_mut() = body.clone().into_bytes();
+        gateway.answer_all(path);
+        assert_eq!(gateway.status(), Some(503));
+        assert_eq!(gateway.body(), body);
+    }
 }
 
 #[test]

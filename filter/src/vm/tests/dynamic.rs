@@ -394,11 +394,7 @@ fn the_host_s_function_is_asked_as_well() {
         };
         let mut configuration = tenants();
         configuration["resolver"] = json!({"host_function": true});
-        let answer_with = |gateway: &Gateway, outcome: fn(&str, &Value) -> Value| {
-            let function = move |question: &Value| crate::testing::reply(question, outcome);
-            *gateway.host.function.borrow_mut() = Some(Box::new(function));
-        };
-        answer_with(&gateway, path);
+        gateway.host_answers(path);
         assert!(gateway.configure(&configuration));
         let sent = [("x-tenant", "a")];
         assert_eq!(gateway.request(&sent).1, Action::Continue);
@@ -406,13 +402,13 @@ fn the_host_s_function_is_asked_as_well() {
         assert_eq!(gateway.header("authorization"), expected);
         gateway.request(&sent);
         assert_eq!(gateway.calls().len(), 1, "the header alone");
-        answer_with(&gateway, |_, _| failure("pending"));
+        gateway.host_answers(|_, _| failure("pending"));
         let (_, action) = gateway.request(&[("x-tenant", "b")]);
         assert_eq!(action, Action::Pause);
         // Nothing wakes a request in nginx that has no call of its own.
         assert_eq!(gateway.status(), nginx.then_some(503));
         if !nginx {
-            answer_with(&gateway, path);
+            gateway.host_answers(path);
             gateway.vm.on_foreign_function(ROOT);
             let expected = basic("<tenants|b|user>", "<tenants|b|pass>");
             assert_eq!(gateway.header("authorization"), expected);

@@ -10,15 +10,10 @@ fn configuration() -> Value {
         "request": {"set": {"headers": {"authorization": "Bearer {vault://v/token}"}}}})
 }
 
-fn answer_with(gateway: &Gateway, outcome: fn(&str, &Value) -> Value) {
-    let function = move |question: &Value| crate::testing::reply(question, outcome);
-    *gateway.host.function.borrow_mut() = Some(Box::new(function));
-}
-
 #[test]
 fn what_is_in_memory_is_served_without_a_pause() {
     let mut gateway = Gateway::nginx();
-    answer_with(&gateway, known);
+    gateway.host_answers(known);
     assert!(gateway.configure(&configuration()));
     assert!(
         !gateway
@@ -44,14 +39,14 @@ fn what_is_in_memory_is_served_without_a_pause() {
 fn what_is_pending_is_waited_for() {
     for by_tick in [true, false] {
         let mut gateway = Gateway::envoy();
-        answer_with(&gateway, |_, _| failure("pending"));
+        gateway.host_answers(|_, _| failure("pending"));
         assert!(gateway.configure(&configuration()));
         let (context, action) = gateway.request(&[("authorization", "own")]);
         assert_eq!(action, Action::Pause);
         assert_eq!(gateway.header("authorization").as_deref(), Some(""));
         gateway.tick(200);
         assert!(!gateway.calls().contains(&"resume".to_owned()));
-        answer_with(&gateway, known);
+        gateway.host_answers(known);
         if by_tick {
             gateway.tick(200);
         } else {
@@ -70,7 +65,7 @@ fn what_is_pending_is_waited_for() {
 #[test]
 fn what_stays_pending_meets_the_deadline_or_on_nginx_on_error_at_once() {
     let mut gateway = Gateway::envoy();
-    answer_with(&gateway, |_, _| failure("pending"));
+    gateway.host_answers(|_, _| failure("pending"));
     assert!(gateway.configure(&configuration()));
     gateway.request(&[]);
     gateway.tick(499);
@@ -78,7 +73,7 @@ fn what_stays_pending_meets_the_deadline_or_on_nginx_on_error_at_once() {
     gateway.tick(1);
     assert_eq!(gateway.status(), Some(503));
     let mut gateway = Gateway::nginx();
-    answer_with(&gateway, |_, _| failure("pending"));
+    gateway.host_answers(|_, _| failure("pending"));
     assert!(gateway.configure(&configuration()));
     gateway.request(&[]);
     assert_eq!(gateway.status(), Some(503));
@@ -99,7 +94,7 @@ fn on_nginx_a_request_tries_the_function_before_a_tick_does_and_is_guarded_first
         calls.filter(|call| call.starts_with("foreign")).count()
     };
     let mut gateway = Gateway::nginx();
-    answer_with(&gateway, known);
+    gateway.host_answers(known);
     assert!(gateway.configure(&configuration()));
     for _ in 0..10 {
         gateway.tick(1000);
@@ -117,7 +112,7 @@ fn on_nginx_a_request_tries_the_function_before_a_tick_does_and_is_guarded_first
     assert_eq!(asked(&gateway), 2);
     // Elsewhere an unknown function is a status like any other.
     let mut gateway = Gateway::envoy();
-    answer_with(&gateway, known);
+    gateway.host_answers(known);
     assert!(gateway.configure(&configuration()));
     gateway.tick(0);
     assert_eq!(asked(&gateway), 1);
