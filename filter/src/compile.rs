@@ -8,12 +8,12 @@ use std::rc::Rc;
 
 use vaultref_contract::{ReferenceText, Secret};
 
-use crate::Host;
 use crate::config::{Config, ConfigError, RuleConfig};
 use crate::dynamic::Dynamic;
 use crate::matching::{self, Matcher};
 use crate::render::Value;
 use crate::table::{Age, MILLISECOND};
+use crate::{Callbacks, Host};
 
 mod body;
 mod dynamic;
@@ -59,8 +59,19 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
+    /// Whether a module with these callbacks can do it.
+    pub(crate) fn check(&self, callbacks: Callbacks) -> Result<(), ConfigError> {
+        match (callbacks, self.needs_every_callback()) {
+            (Callbacks::Headers, Some(place)) => {
+                let message = "this file of the filter has no callback for it: use vaultref.wasm";
+                Err(ConfigError::new(place, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The place of something that only a module with every callback can do.
-    pub(crate) fn needs_every_callback(&self) -> Option<String> {
+    fn needs_every_callback(&self) -> Option<String> {
         if self.rules.iter().any(|rule| rule.is_redacted) {
             return Some("/response/redact_headers".to_owned());
         }

@@ -356,13 +356,8 @@ impl<H: Host> Vm<H> {
             })?,
         };
         let compiled = compile::compile(Config::parse(&bytes)?, self.kind, &self.host)?;
-        match (self.callbacks, compiled.needs_every_callback()) {
-            (Callbacks::Headers, Some(place)) => {
-                let message = "this file of the filter has no callback for it: use vaultref.wasm";
-                Err(ConfigError::new(place, message))
-            }
-            _ => Ok(compiled),
-        }
+        compiled.check(self.callbacks)?;
+        Ok(compiled)
     }
 
     fn advance(&mut self) {

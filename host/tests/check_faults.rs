@@ -340,6 +340,12 @@ spec:
       code: { type: Image, image: { url: registry.internal/filter } }
       env: { hostKeys: [SEEN] }
       config: { resolver: { upstream: u, token_env: NOT_SEEN_B }, reqest: {} , request: {} }
+    - name: small
+      code: { type: HTTP, http: { url: 'https://files.internal/vaultref-envoy.wasm' } }
+      config: { resolver: { upstream: u }, request: { set: { body: { small: x } } } }
+    - name: whole
+      code: { type: HTTP, http: { url: 'https://files.internal/vaultref.wasm' } }
+      config: { resolver: { upstream: u }, request: { set: { body: { key: x } } } }
     - name: other
       code: { type: Image, image: { url: registry.internal/other } }
       config: { unknown: {} }
@@ -376,6 +382,11 @@ http {
             "/spec/wasm/0/config/resolver/token_env",
         ),
         ("gateway.yaml", "reqest", "/spec/wasm/0/config/reqest"),
+        (
+            "gateway.yaml",
+            "small: x",
+            "/spec/wasm/1/config/request/set/body/small",
+        ),
         ("nginx.conf", "{vault://env/outside}", ""),
         ("nginx.conf", "\"http://u\"", "/resolver/upstream"),
         ("nginx.conf", "\"x-gone\"", "/request/remove/headers/0"),

@@ -671,7 +671,12 @@ fn no_name_and_no_text_begins_another_line_of_the_log() {
         "{\"resolver\":{\"upstream\":\"u\"},\"request\":{\"set\":{\"headers\":{\":\\r\\nx\":\"\"}}}}",
         "{\"resolver\":{\"upstream\":\"u\",\"token_env\":\"A\\nB\"},\"request\":{}}",
     ] {
-        let error = crate::check(text.as_bytes(), crate::Kind::Envoy, |_| None);
+        let error = crate::check(
+            text.as_bytes(),
+            crate::Kind::Envoy,
+            crate::Callbacks::Every,
+            |_| None,
+        );
         let shown = error.expect_err("refused").to_string();
         assert!(!shown.contains(char::is_control), "{shown:?}");
     }

@@ -222,8 +222,13 @@ fn a_configuration_says_what_may_come() {
     let error = |rule: serde_json::Value| {
         let mut configuration = json!({"resolver": {"upstream": "u"}});
         configuration["rules"] = json!([rule]);
-        crate::check(configuration.to_string().as_bytes(), Kind::Nginx, |_| None)
-            .map_err(|error| (error.place().to_owned(), error.message().to_owned()))
+        crate::check(
+            configuration.to_string().as_bytes(),
+            Kind::Nginx,
+            crate::Callbacks::Every,
+            |_| None,
+        )
+        .map_err(|error| (error.place().to_owned(), error.message().to_owned()))
     };
     let value = "{vault://v/$(header:x)/k}";
     let set = json!({"set": {"headers": {"a": value}}});

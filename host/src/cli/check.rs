@@ -16,7 +16,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use vaultref_contract::Reference;
 use vaultref_contract::wire::FailureKind;
-use vaultref_filter::Kind as GatewayKind;
+use vaultref_filter::{Callbacks, Kind as GatewayKind};
 
 use self::faults::is_within;
 use self::file::{File, Found};
@@ -67,6 +67,7 @@ impl Check {
     fn read(&self, path: &Path) -> File {
         let name = path.display().to_string();
         let usual = Gateway {
+            callbacks: Callbacks::Every,
             kind: match self.gateway {
                 GatewayName::Envoy => GatewayKind::Envoy,
                 GatewayName::Kong => GatewayKind::Nginx,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use jsonschema::{Validator, draft4, draft202012};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use vaultref_filter::{Config, Kind, check, schema};
+use vaultref_filter::{Callbacks, Config, Kind, check, schema};
 use vaultref_scenarios::paths;
 
 /// The files are what `vaultref schema` prints.
@@ -419,7 +419,13 @@ impl Schemas {
 /// Whether Envoy could use a configuration.
 fn is_usable(configuration: &Value) -> bool {
     let token = |_: &str| Some("token".to_owned());
-    check(configuration.to_string().as_bytes(), Kind::Envoy, token).is_ok()
+    check(
+        configuration.to_string().as_bytes(),
+        Kind::Envoy,
+        Callbacks::Every,
+        token,
+    )
+    .is_ok()
 }
 
 /// A configuration without what only machines write: `null` for a field that is not there, an empty

@@ -1,6 +1,6 @@
 //! The filter's configuration, checked by the filter's own code.
 
-use vaultref_filter::Kind;
+use vaultref_filter::{Callbacks, Kind};
 use zeroize::Zeroizing;
 
 use super::faults::{self, Check, Fault};
@@ -10,6 +10,8 @@ use super::tree::{Member, Tree, Value};
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
     pub(super) kind: Kind,
+    /// Those of the filter's file.
+    pub(super) callbacks: Callbacks,
     /// The environment variables that the module sees, if that is known.
     pub(super) variables: Option<Vec<String>>,
 }
@@ -29,8 +31,13 @@ impl Check for Gateway {
             // Its value is not known, and that it is a token is all that matters.
             is_seen.then(|| "token".to_owned())
         };
-        vaultref_filter::check(document.to_json().as_bytes(), self.kind, variable)
-            .map_err(|error| Fault::new(error.place(), error.message()))
+        vaultref_filter::check(
+            document.to_json().as_bytes(),
+            self.kind,
+            self.callbacks,
+            variable,
+        )
+        .map_err(|error| Fault::new(error.place(), error.message()))
     }
 
     fn items(&self, _: &Tree, number: usize) -> Vec<Value> {
@@ -93,6 +100,7 @@ mod tests {
     fn found(kind: Kind, yaml: &str) -> Vec<String> {
         let gateway = Gateway {
             kind,
+            callbacks: Callbacks::Every,
             variables: Some(vec!["SEEN".to_owned()]),
         };
         let trees = yaml::parse(yaml).expect(yaml);

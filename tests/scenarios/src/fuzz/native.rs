@@ -78,7 +78,7 @@ fn parse(memory: &Memory, bytes: &[u8]) {
     }
     for kind in [Kind::Envoy, Kind::Nginx] {
         let token = |name: &str| (name == TOKEN_NAME).then(|| TOKEN.to_owned());
-        if let Err(error) = check(bytes, kind, token) {
+        if let Err(error) = check(bytes, kind, Callbacks::Every, token) {
             report.note_line(&format!("check: {}", error.message()));
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use vaultref_filter::Kind;
+use vaultref_filter::{Callbacks, Kind};
 use vaultref_harness::{NginxOptions, Profile};
 use vaultref_scenarios::client::Request;
 use vaultref_scenarios::wait;
@@ -20,7 +20,7 @@ fn the_parameter_is_one_that_nginx_and_the_filter_read() -> Result<()> {
     assert!(parameter.len() < 4096 && !parameter.contains('\\'));
     assert!(original.contains(&format!("\nenv {VARIABLE};")));
     let token = |name: &str| (name == VARIABLE).then(|| TOKEN.to_owned());
-    vaultref_filter::check(parameter.as_bytes(), Kind::Nginx, token)?;
+    vaultref_filter::check(parameter.as_bytes(), Kind::Nginx, Callbacks::Every, token)?;
     example.check(&["nginx.conf", "vaultref.yaml"])
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use vaultref_filter::Kind;
+use vaultref_filter::{Callbacks, Kind};
 
 use super::super::filter::Gateway;
 use super::wasm::configuration_in;
@@ -66,6 +66,7 @@ pub(super) fn gateway(directives: &[Directive<'_>]) -> Gateway {
     let names = names.map(|name| name.text.split('=').next().unwrap_or_default().to_owned());
     Gateway {
         kind: Kind::Nginx,
+        callbacks: Callbacks::Every,
         variables: Some(names.collect()),
     }
 }

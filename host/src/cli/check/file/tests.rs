@@ -1,12 +1,13 @@
 //! Places and bounds in `nginx.conf`, whose parameters are written with escapes.
 
-use vaultref_filter::Kind as Host;
+use vaultref_filter::{Callbacks, Kind as Host};
 
 use super::*;
 
 fn read(source: &str) -> File {
     let usual = Gateway {
         kind: Host::Nginx,
+        callbacks: Callbacks::Every,
         variables: None,
     };
     File::read("nginx.conf".to_owned(), source.as_bytes().to_vec(), &usual)

@@ -1,6 +1,6 @@
 //! Where gateways hold the configuration of our filter.
 
-use vaultref_filter::Kind;
+use vaultref_filter::{Callbacks, Kind};
 
 use super::super::filter::Gateway;
 use super::super::tree::{self, Tree};
@@ -27,6 +27,7 @@ impl<'a> Plugin<'a> {
                 configuration: tree,
                 gateway: Gateway {
                     kind: if is_kong { Kind::Nginx } else { usual.kind },
+                    callbacks: usual.callbacks,
                     variables: None,
                 },
             });
@@ -60,6 +61,7 @@ impl<'a> Plugin<'a> {
             configuration,
             gateway: Gateway {
                 kind: Kind::Envoy,
+                callbacks: callbacks_of(file.into_iter()),
                 variables: Some(variables(vm)),
             },
         })
@@ -88,10 +90,10 @@ impl<'a> Plugin<'a> {
     fn of_kubernetes(
         pointer: &'static str,
         configuration: &'a Tree,
-        mut names: impl Iterator<Item = &'a Tree>,
+        names: impl Iterator<Item = &'a Tree> + Clone,
         variables: impl Iterator<Item = &'a Tree>,
     ) -> Option<Self> {
-        let is_ours = names.any(is_called_vaultref)
+        let is_ours = names.clone().any(is_called_vaultref)
             || is_configuration(configuration)
             || has_references(configuration);
         let variables = variables.filter_map(Tree::text).map(str::to_owned);
@@ -100,6 +102,7 @@ impl<'a> Plugin<'a> {
             configuration,
             gateway: Gateway {
                 kind: Kind::Envoy,
+                callbacks: callbacks_of(names),
                 variables: Some(variables.collect()),
             },
         })
@@ -114,6 +117,7 @@ impl<'a> Plugin<'a> {
             configuration,
             gateway: Gateway {
                 kind: Kind::Nginx,
+                callbacks: Callbacks::Every,
                 variables: None,
             },
         })
@@ -132,6 +136,15 @@ fn is_configuration(tree: &Tree) -> bool {
     tree.member("resolver").is_some_and(|resolver| {
         resolver.member("upstream").is_some() || resolver.member("host_function").is_some()
     })
+}
+
+/// Those of the filter's file, as far as its name tells.
+fn callbacks_of<'a>(mut names: impl Iterator<Item = &'a Tree>) -> Callbacks {
+    let is_small = |name: &str| name.contains("vaultref-envoy");
+    match names.any(|name| name.text().is_some_and(is_small)) {
+        true => Callbacks::Headers,
+        false => Callbacks::Every,
+    }
 }
 
 fn is_called_vaultref(tree: &Tree) -> bool {
