@@ -31,7 +31,7 @@ const QUICK_RETRIES: u32 = 5;
 pub(crate) const SLACK: Age = SECOND;
 
 /// How long the resolver may take to answer for what is wanted, in milliseconds.
-const WANTED_WAIT: u32 = 100;
+const ASIDE_WAIT: u32 = 100;
 
 /// Keeps the references of one resolver up to date.
 pub(crate) struct Poller {
@@ -63,6 +63,8 @@ struct Flight {
     token: u32,
     questions: Vec<Question>,
     give_up: Age,
+    /// It is for what requests wanted: neither the next poll nor the rules wait for it.
+    is_aside: bool,
 }
 
 /// Where the poller for a resolver stands in a list; it is made if there is none.
@@ -119,7 +121,7 @@ impl Poller {
 
     /// Whether a poll is under way.
     pub(crate) fn is_polling(&self) -> bool {
-        !self.flights.is_empty()
+        self.flights.iter().any(|flight| !flight.is_aside)
     }
 
     /// Whether the last that was heard of the resolver is that it cannot be asked.
@@ -134,17 +136,26 @@ impl Poller {
 
     /// Forgets a call of the poll: its token was given out again, so its answer cannot be told.
     pub(crate) fn forget(&mut self, token: u32) {
-        self.flights.retain(|flight| flight.token != token);
+        self.lose(|flight| flight.token == token);
         self.round_failed = true;
+    }
+
+    /// Gives up these calls; says whether the poll waited for one of them.
+    fn lose(&mut self, is_lost: impl Fn(&Flight) -> bool) -> Option<bool> {
+        let flights = std::mem::take(&mut self.flights).into_iter();
+        let (lost, open): (Vec<_>, Vec<_>) = flights.partition(is_lost);
+        self.flights = open;
+        for flight in &lost {
+            self.table.unanswered(&flight.questions);
+        }
+        (!lost.is_empty()).then(|| lost.iter().any(|flight| !flight.is_aside))
     }
 
     /// Does what is due: gives up calls that are lost, and asks for everything when it is time.
     pub(crate) fn tick(&mut self, host: &impl Host, kind: Kind, age: Age) {
-        let waiting = self.flights.len();
-        self.flights.retain(|flight| flight.give_up > age);
-        if self.flights.len() < waiting {
+        if let Some(was_polling) = self.lose(|flight| flight.give_up <= age) {
             self.fail(host, "a call to the resolver was never answered".to_owned());
-            if self.flights.is_empty() {
+            if was_polling && !self.is_polling() {
                 self.end_round(host, age);
             }
         }
@@ -152,7 +163,12 @@ impl Poller {
         if self.is_polling() || !is_due {
             return;
         }
-        let (kept, wanted) = (self.table.kept(), self.table.wanted());
+        let kept = self.table.kept();
+        // One call aside at a time: that for these may still be open.
+        let wanted = match self.flights.is_empty() {
+            true => self.table.wanted(),
+            false => Vec::new(),
+        };
         if kept.is_empty() && wanted.is_empty() {
             return;
         }
@@ -169,29 +185,28 @@ impl Poller {
         self.next = age.saturating_add(PERIOD);
         let mut goes_on = true;
         // Nobody waits for what is wanted, and its vault may be slow: the others' rotation is not to wait.
-        for (ids, wait) in [(kept, u32::MAX), (wanted, WANTED_WAIT)] {
+        for (ids, is_aside) in [(&kept, false), (&wanted, true)] {
             let mut rest = ids.as_slice();
             while goes_on
                 && let Some((batch, others)) = rest.split_at_checked(self.table.batch(rest))
                 && !batch.is_empty()
             {
                 rest = others;
-                goes_on = self.poll(host, kind, batch, wait, age);
+                goes_on = self.poll(host, kind, batch, is_aside, age);
             }
         }
-        if self.flights.is_empty() {
+        if !kept.is_empty() && !self.is_polling() {
             self.end_round(host, age);
         }
     }
 
-    /// Makes one call of a poll, which the resolver is to answer within so many milliseconds; says whether
-    /// there is a point in making more.
+    /// Makes one call of a poll, or aside of it; says whether there is a point in making more.
     fn poll(
         &mut self,
         host: &impl Host,
         kind: Kind,
         batch: &[EntryId],
-        wait: u32,
+        is_aside: bool,
         age: Age,
     ) -> bool {
         let mut questions = self.questions(batch, true);
@@ -205,6 +220,7 @@ impl Poller {
             return true;
         };
         let (resolver, table) = (&self.resolver, &self.table);
+        let wait = if is_aside { ASIDE_WAIT } else { u32::MAX };
         match dispatch(host, upstream, resolver, table, &questions, wait) {
             // A token that is in the air already cannot tell whose answer it is.
             Ok(token) if self.has(token) => self.forget(token),
@@ -214,6 +230,7 @@ impl Poller {
                     token,
                     questions,
                     give_up: age.saturating_add(patience).saturating_add(SLACK),
+                    is_aside,
                 });
             }
             Err(status) => {
@@ -233,7 +250,7 @@ impl Poller {
         let flight = self.flights.swap_remove(at);
         let result = read(host, answer, flight.questions.len());
         self.receive(host, flight.questions, result, age);
-        if self.flights.is_empty() {
+        if !flight.is_aside && !self.is_polling() {
             self.end_round(host, age);
         }
     }
@@ -254,6 +271,7 @@ impl Poller {
             Err(error) => error,
         };
         self.note(host, &error);
+        self.table.unanswered(&questions);
         let is_cut_off = matches!(error, Unanswered::CutOff(_));
         if is_cut_off {
             // The daemon serves this client no longer: what it was given is forbidden now.

@@ -125,7 +125,6 @@ impl Table {
     /// What a poll asks for: what a configuration names, and what requests have brought and there is. In
     /// the order of the texts, so that the keys of an object stand together.
     pub(crate) fn kept(&self) -> Vec<EntryId> {
-        let is_kept = |entry: &Entry| entry.is_configured() || entry.held.is_some();
         self.in_order(|entry| is_kept(entry) && entry.wanted == 0)
     }
 
@@ -191,7 +190,10 @@ impl Table {
             }
         }
         let room = MAX_REFERENCES.saturating_sub(ids.len());
-        let others = self.kept().into_iter().filter(|id| is_of_these(*id));
+        let others = self
+            .in_order(is_kept)
+            .into_iter()
+            .filter(|id| is_of_these(*id));
         let others = others.filter(|id| !ids.contains(id)).take(room);
         let others: Vec<EntryId> = others.collect();
         ids.extend(others);
@@ -263,6 +265,15 @@ impl Table {
         first > last
     }
 
+    /// A question had no answer: it was one of the tries.
+    pub(crate) fn unanswered(&mut self, asked: &[Question]) {
+        for question in asked {
+            if let Some(entry) = self.entries.get_mut(&question.id) {
+                entry.wanted = entry.wanted.saturating_sub(1);
+            }
+        }
+    }
+
     /// Takes the outcomes of a question, each with what was known when it was asked.
     pub(crate) fn take(&mut self, asked: Vec<Question>, outcomes: Vec<Outcome>, age: Age) {
         self.answers = self.answers.saturating_add(1);
@@ -320,10 +331,15 @@ impl Table {
     }
 }
 
+/// Whether what is known of it is to stay known.
+fn is_kept(entry: &Entry) -> bool {
+    entry.is_configured() || entry.held.is_some()
+}
+
 /// A value that a request has gone on with.
 #[derive(Clone)]
 pub(crate) struct Sent {
-    id: EntryId,
+    pub(crate) id: EntryId,
     version: u64,
     object: Rc<str>,
 }

@@ -196,9 +196,7 @@ impl<H: Host> Vm<H> {
             if poller.table.expire(age) {
                 poller.dirty = true;
             }
-            let waiting = self.waiting.iter();
-            let waiting = waiting.filter(|waiting| waiting.poller == poller.id);
-            let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
+            let in_use = in_use(poller.id, &self.waiting, &self.bodies);
             poller.table.drop_unused(in_use, age);
             poller.tick(&self.host, self.kind, age);
         }
@@ -446,6 +444,23 @@ impl<H: Host> Vm<H> {
             .send_local_response(status, &headers, text.as_bytes());
         Action::Pause
     }
+}
+
+/// The entries that open requests of a poller need, or were sent with.
+fn in_use(
+    poller: u32,
+    waiting: &[Waiting],
+    bodies: &[body::Incoming],
+) -> impl Iterator<Item = EntryId> {
+    let waiting = waiting
+        .iter()
+        .filter(move |waiting| waiting.poller == poller);
+    let waiting = waiting.flat_map(|waiting| {
+        let sent = waiting.body.iter().flat_map(Due::sent);
+        waiting.entries.iter().copied().chain(sent)
+    });
+    let bodies = bodies.iter().filter(move |body| body.may_ask(poller));
+    waiting.chain(bodies.flat_map(body::Incoming::sent))
 }
 
 const MALFORMED: &str = r#"{"error":"a reference in the request cannot be used"}"#;

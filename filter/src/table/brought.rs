@@ -103,8 +103,8 @@ impl Table {
         freed >= count
     }
 
-    /// Has the next poll ask for these, as a request needs them and cannot; as long as there are not too
-    /// many.
+    /// Has the next polls ask for these, as a request needs them and cannot; as long as there are not too
+    /// many. What a configuration names is asked for anyway, and waited for if there is nothing of it yet.
     pub(crate) fn want(&mut self, ids: &[EntryId]) {
         let is_lacking = |id: &&EntryId| self.get(**id).is_some_and(|entry| entry.held.is_none());
         let new = ids.iter().filter(is_lacking).count();
@@ -113,7 +113,10 @@ impl Table {
             return;
         }
         for id in ids {
-            if let Some(entry) = self.entries.get_mut(id) {
+            let entry = self.entries.get_mut(id);
+            if let Some(entry) =
+                entry.filter(|entry| entry.held.is_some() || !entry.is_configured())
+            {
                 entry.wanted = TRIES;
             }
         }

@@ -137,14 +137,19 @@ impl Entry {
             Outcome::Secret(new) => {
                 self.note_age(&new.lifetime, age);
                 let usable_until = until(new.lifetime.usable_for);
-                let same = self.revision() == Some(&new.revision);
+                let secret = new.value.into_secret();
+                // A daemon that was started anew has other revisions for the same values.
+                let is_equal = |held: &Held| {
+                    held.revision == new.revision || held.secret.same_as(secret.expose())
+                };
+                let same = self.held.as_ref().is_some_and(is_equal);
                 let first = self.held.as_ref().filter(|_| same);
                 let first = first.map_or(answer, |held| held.answers.0);
                 if !same {
                     self.version = self.version.wrapping_add(1);
                 }
                 self.held = Some(Held {
-                    secret: Rc::new(new.value.into_secret()),
+                    secret: Rc::new(secret),
                     revision: new.revision,
                     usable_until,
                     answers: (first, answer),

@@ -18,7 +18,7 @@ use crate::body::{self, BodyError};
 use crate::compile::{BodyRule, BodyWrites, Kind, OnError, Rule};
 use crate::matching::NGINX_PAIRS;
 use crate::request::Field;
-use crate::table::Sent;
+use crate::table::{EntryId, Sent};
 use crate::{HeaderPair, Host, Level, Status};
 
 mod references;
@@ -37,7 +37,23 @@ pub(super) struct Incoming {
     stage: Stage,
 }
 
+impl Due {
+    /// The entries that the request was sent with.
+    pub(super) fn sent(&self) -> impl Iterator<Item = EntryId> {
+        self.sent.iter().map(|sent| sent.id)
+    }
+}
+
 impl Incoming {
+    /// The same, as long as its body is to come.
+    pub(super) fn sent(&self) -> impl Iterator<Item = EntryId> {
+        let due = match &self.stage {
+            Stage::Expected(due) => Some(due),
+            Stage::Asking | Stage::Refused | Stage::Written => None,
+        };
+        due.into_iter().flat_map(Due::sent)
+    }
+
     /// Whether it may still have to ask this poller for what stands in its body.
     pub(super) fn may_ask(&self, poller: u32) -> bool {
         self.rule.resolves_body()

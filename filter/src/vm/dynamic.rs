@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::wait::Needs;
-use super::{Action, Refusal, Vm};
+use super::{Action, Refusal, Vm, in_use};
 use crate::compile::{Asked, Rule};
 use crate::dynamic::{Demand, Unfit};
 use crate::slot::State;
@@ -81,9 +81,7 @@ impl<H: Host> Vm<H> {
     pub(super) fn bring(&mut self, poller: u32, asked: &[Asked]) -> Option<Vec<EntryId>> {
         let age = self.clock.age();
         let known = self.pollers.iter_mut().find(|known| known.id == poller)?;
-        let waiting = self.waiting.iter();
-        let waiting = waiting.filter(|waiting| waiting.poller == poller);
-        let in_use = waiting.flat_map(|waiting| waiting.entries.iter().copied());
+        let in_use = in_use(poller, &self.waiting, &self.bodies);
         let table = &mut known.table;
         table.bring(asked, in_use, &mut self.next_entry, age)
     }

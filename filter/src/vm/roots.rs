@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
-use super::Vm;
 use super::body::Incoming;
+use super::{Vm, in_use};
 use crate::compile::{Asked, Compiled, Kind, LooksAt, Resolver, Rule};
 use crate::resolver::poller_for;
 use crate::slot::Slot;
@@ -157,11 +157,8 @@ impl<H: Host> Vm<H> {
                 .filter_map(|root| root.ready.as_ref())
                 .filter(|ready| ready.poller == Some(poller.id))
                 .flat_map(|ready| ready.slots.iter().flat_map(|slot| slot.entries.iter()));
-            let requests = waiting
-                .iter()
-                .filter(|waiting| waiting.poller == poller.id)
-                .flat_map(|waiting| waiting.entries.iter());
-            poller.table.retain(slots.chain(requests).copied());
+            let requests = in_use(poller.id, waiting, bodies);
+            poller.table.retain(slots.copied().chain(requests));
             is_needed(poller.id, roots, waiting, bodies)
         });
     }

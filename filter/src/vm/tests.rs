@@ -18,6 +18,7 @@ mod polls;
 mod requests;
 mod responses;
 mod roots;
+mod together;
 
 fn bearer() -> Value {
     rule(&json!({"set": {"headers": {"authorization": "Bearer {vault://v/token}"}}}))

@@ -339,8 +339,19 @@ impl<H: Host> Vm<H> {
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
         let mut is_of_slot = false;
+        // What the request brings may be newer than what the rule is rendered from.
+        let mut pollers = self.pollers.iter();
+        let table = pollers
+            .find(|known| known.id == waiting.poller)
+            .map(|known| &known.table);
+        let is_apart = slot
+            .zip(table)
+            .is_some_and(|(slot, table)| table.is_apart(of_found, &slot.sent(table)));
+        if is_apart && table.is_none_or(|table| table.is_any_torn(&waiting.entries)) {
+            return Err(Refusal::Unable);
+        }
         let (fields, mut needles) = match slot.map(|slot| (slot, &slot.state)) {
-            Some((slot, State::Serve(fields))) => {
+            Some((slot, State::Serve(fields))) if !is_apart => {
                 is_of_slot = true;
                 (Rc::clone(fields), Rc::clone(&slot.needles))
             }

@@ -424,6 +424,7 @@ fn a_secret_of_a_body_is_masked_in_the_response() {
     for known in [false, true] {
         let mut configuration = resolving();
         configuration["response"] = json!({"redact_headers": true});
+        configuration["request"]["set"]["body"]["/own"] = json!("{vault://v/own-secret}");
         let mut gateway = Gateway::envoy().warm(&configuration);
         for round in 0..=usize::from(known) {
             let (context, _) = post(&mut gateway, JSON, &[], BODY);
@@ -436,7 +437,7 @@ fn a_secret_of_a_body_is_masked_in_the_response() {
             let headers = gateway.host.upstream_headers.borrow();
             let echo = headers.iter().find(|(name, _)| name == b"x-echo");
             let echo = echo.map(|(_, value)| String::from_utf8_lossy(value).into_owned());
-            assert_eq!(echo.as_deref(), Some("*** <own-secret> ***"));
+            assert_eq!(echo.as_deref(), Some("*** *** ***"));
         }
     }
 }

@@ -164,7 +164,7 @@ fn halves() -> Value {
         "resolve": {"headers": ["x-user"], "body": ["/pass"], "allow": ["tenants/*"]}})
 }
 
-fn in_revision(revision: &'static str) -> impl Fn(&str, &Value) -> Value {
+pub(super) fn in_revision(revision: &'static str) -> impl Fn(&str, &Value) -> Value {
     move |reference, _| {
         let key = reference.rsplit('/').next().unwrap_or_default();
         secret(
@@ -266,8 +266,9 @@ fn a_body_s_own_value_counts_as_it_is_sent() {
 fn a_body_that_is_another_after_the_wait_is_refused() {
     let other = r#"{"auth":{"key":"{vault://tenants/evil/k}"}}"#;
     let of_same_size = format!("{other}{}", " ".repeat(BODY.len() - other.len()));
+    let without = " ".repeat(BODY.len() - 2) + "{}";
     let shorter = BODY.replace(r#""n":1.0e0,"#, "");
-    for body in [of_same_size, shorter] {
+    for body in [of_same_size, without, shorter] {
         let mut gateway = Gateway::envoy().warm(&resolving());
         let (context, _) = post(&mut gateway, JSON, &[], BODY);
         assert_eq!(gateway.end_body(context), Action::Pause);
