@@ -194,22 +194,20 @@ impl<H: Host> Vm<H> {
             return self.refuse(&Refusal::Unable);
         };
         let context = incoming.context;
+        let rule = Rc::clone(&incoming.rule);
+        let Some(body) = &rule.body else {
+            return self.refuse(&Refusal::Unable);
+        };
+        // nginx hands over all of it at once.
+        let is_whole = is_end || self.kind == Kind::Nginx;
         let due = match &incoming.stage {
+            Stage::Expected(_) if !is_whole && size <= body.max_bytes => return Action::Pause,
             Stage::Expected(due) => due.clone(),
             // A second answer would trap in nginx.
             Stage::Refused => return Action::Pause,
             // What comes after the whole of a body is none that was looked at.
             Stage::Asking | Stage::Written => return self.refuse_more(context),
         };
-        let rule = Rc::clone(&incoming.rule);
-        let Some(body) = &rule.body else {
-            return Action::Continue;
-        };
-        // nginx hands over all of it at once.
-        let is_whole = is_end || self.kind == Kind::Nginx;
-        if !is_whole && size <= body.max_bytes {
-            return Action::Pause;
-        }
         let written = self.write_body(context, &rule, &due, size);
         match written {
             // More of it will come, and goes on like this.
@@ -327,11 +325,7 @@ impl<H: Host> Vm<H> {
             Err(error) => return Err(self.body_refusal(rule, error)),
         };
         if body.resolved.is_empty() {
-            let written = self.replace_body(&bytes, (&body.writes, &due.fields), None);
-            return match written {
-                Ok(()) => Ok(true),
-                Err(error) => Err(self.body_refusal(rule, error)),
-            };
+            return self.replace_body(rule, &bytes, due, None).map(|()| true);
         }
         self.resolve_body(context, rule, due, &bytes)
     }
@@ -362,17 +356,24 @@ impl<H: Host> Vm<H> {
 
     /// Writes a rule's fields into a body with these bytes, and those in which it has references.
     fn replace_body(
-        &self,
+        &mut self,
+        rule: &Rc<Rule>,
         bytes: &[u8],
-        own: (&BodyWrites, &[Field]),
+        due: &Due,
         found: Option<(&BodyWrites, &[Field])>,
-    ) -> Result<(), BodyError> {
-        let written = body::write(bytes, own, found)?;
-        if written.expose() == bytes {
-            return Ok(());
-        }
-        let set = self.host.set_request_body(bytes.len(), written.expose());
-        set.map_err(|_| BodyError::Unreadable)
+    ) -> Result<(), Refusal> {
+        let Some(body) = &rule.body else {
+            return Err(Refusal::Unable);
+        };
+        let written = body::write(bytes, (&body.writes, &due.fields), found);
+        let set = written.and_then(|written| match written.expose() {
+            same if same == bytes => Ok(()),
+            other => {
+                let set = self.host.set_request_body(bytes.len(), other);
+                set.map_err(|_| BodyError::Unreadable)
+            }
+        });
+        set.map_err(|error| self.body_refusal(rule, error))
     }
 
     /// Answers a request whose body cannot be written.

@@ -103,10 +103,7 @@ impl<H: Host> Vm<H> {
     pub(super) fn unfit(&mut self, rule: &Rc<Rule>, unfit: Unfit) -> Refusal {
         let (refusal, why) = match unfit {
             Unfit::Body(error) => return self.body_refusal(rule, error),
-            Unfit::Host(error) => {
-                self.log_write_error(rule, error);
-                return Refusal::Unable;
-            }
+            Unfit::Host(error) => return self.log_write_error(rule, error),
             Unfit::Malformed => (
                 Refusal::Malformed,
                 "a reference or a parameter in a request cannot be used; it is answered with 400",

@@ -12,7 +12,7 @@ use crate::redact::{self, Needles};
 use crate::request::{self, Plan};
 use crate::resolver::{self, Answer, SLACK, Unanswered};
 use crate::slot::{self, State};
-use crate::table::{Age, EntryId, Sent};
+use crate::table::{Age, EntryId};
 use crate::waiting::{Call, MAX_WAITING, Waiting};
 
 /// What a request needs, taken out of its root so that the VM can be changed meanwhile.
@@ -338,21 +338,26 @@ impl<H: Host> Vm<H> {
         let readies = self.roots.iter().filter_map(|root| root.ready.as_ref());
         let mut slots = readies.flat_map(|ready| &ready.slots);
         let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, rule));
-        let mut is_of_slot = false;
-        // What the request brings may be newer than what the rule is rendered from.
         let mut pollers = self.pollers.iter();
         let table = pollers
             .find(|known| known.id == waiting.poller)
             .map(|known| &known.table);
-        let is_apart = slot
-            .zip(table)
-            .is_some_and(|(slot, table)| table.is_apart(of_found, &slot.sent(table)));
-        if is_apart && table.is_none_or(|table| table.is_any_torn(&waiting.entries)) {
+        // What the request brings may be newer than what the rule is rendered from.
+        let of_slot = slot.zip(table).map(|(slot, table)| slot.sent(table));
+        let of_slot = of_slot.unwrap_or_default();
+        let is_apart = table.is_some_and(|table| table.is_apart(of_found, &of_slot));
+        if is_apart && table.is_some_and(|table| table.is_any_torn(&waiting.entries)) {
             return Err(Refusal::Unable);
         }
+        let is_of_slot =
+            !is_apart && slot.is_some_and(|slot| matches!(slot.state, State::Serve(_)));
+        let sent = match table.filter(|_| rule.resolves_body()) {
+            Some(table) if is_of_slot => [of_slot, table.sent(of_found)].concat(),
+            Some(table) => table.sent(&waiting.entries),
+            None => Vec::new(),
+        };
         let (fields, mut needles) = match slot.map(|slot| (slot, &slot.state)) {
-            Some((slot, State::Serve(fields))) if !is_apart => {
-                is_of_slot = true;
+            Some((slot, State::Serve(fields))) if is_of_slot => {
                 (Rc::clone(fields), Rc::clone(&slot.needles))
             }
             Some((_, State::Refuse(answer))) if waiting.plan.is_none() => {
@@ -363,10 +368,6 @@ impl<H: Host> Vm<H> {
                 let needles = self.needles_of(waiting.poller, rule, of_rule);
                 (fields, needles)
             }
-        };
-        let sent = match rule.resolves_body() {
-            true => self.sent(waiting, is_of_slot),
-            false => Vec::new(),
         };
         let mut written = match &waiting.plan {
             Some(plan) => request::complete(&self.host, self.kind, rule, plan, &fields),
@@ -389,23 +390,6 @@ impl<H: Host> Vm<H> {
             sent,
         });
         self.note(waiting.context, rule, needles, due, brought)
-    }
-
-    /// What a request is sent with; `is_of_slot` says that its rule's own fields are the slot's.
-    fn sent(&self, waiting: &Waiting, is_of_slot: bool) -> Vec<Sent> {
-        let Self { pollers, roots, .. } = self;
-        let Some(poller) = pollers.iter().find(|known| known.id == waiting.poller) else {
-            return Vec::new();
-        };
-        if !is_of_slot {
-            return poller.table.sent(&waiting.entries);
-        }
-        let readies = roots.iter().filter_map(|root| root.ready.as_ref());
-        let mut slots = readies.flat_map(|ready| &ready.slots);
-        let slot = slots.find(|slot| Rc::ptr_eq(&slot.rule, &waiting.rule));
-        let mut sent = slot.map_or_else(Vec::new, |slot| slot.sent(&poller.table));
-        sent.extend(poller.table.sent(waiting.split().1));
-        sent
     }
 
     pub(super) fn needles_of(&self, poller: u32, rule: &Rule, entries: &[EntryId]) -> Needles {

@@ -31,12 +31,7 @@ impl<H: Host> Vm<H> {
         };
         let found = match dynamic.read_body(rule, body, bytes, due.spent) {
             Ok(Some(found)) => found,
-            Ok(None) => {
-                let written = self.replace_body(bytes, (&body.writes, &due.fields), None);
-                return written
-                    .map(|()| true)
-                    .map_err(|error| self.body_refusal(rule, error));
-            }
+            Ok(None) => return self.replace_body(rule, bytes, due, None).map(|()| true),
             Err(unfit) => return Err(self.unfit(rule, unfit)),
         };
         self.advance();
@@ -135,7 +130,7 @@ impl<H: Host> Vm<H> {
         let (rule, entries) = (&waiting.rule, &waiting.entries);
         let mut pollers = self.pollers.iter();
         let poller = pollers.find(|known| known.id == waiting.poller);
-        let (Some(body), Some(table)) = (&rule.body, poller.map(|poller| &poller.table)) else {
+        let Some(table) = poller.map(|poller| &poller.table) else {
             return Err(Refusal::Unable);
         };
         if !table.is_of(entries, &found.asked) {
@@ -151,8 +146,7 @@ impl<H: Host> Vm<H> {
         let found = Rc::new(found.rule);
         let fields = self.last_word(waiting.poller, &found, entries, rule)?;
         let of_found = found.body.as_ref().map(|found| (&found.writes, &**fields));
-        let written = self.replace_body(bytes, (&body.writes, &due.fields), of_found);
-        written.map_err(|error| self.body_refusal(rule, error))?;
+        self.replace_body(rule, bytes, due, of_found)?;
         if rule.is_remembered {
             let needles = self.needles_of(waiting.poller, &found, entries);
             self.served.extend(waiting.context, &needles, entries);
